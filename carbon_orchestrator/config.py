@@ -1,0 +1,233 @@
+"""The operator's configuration: one TOML file, every value with a default.
+
+Durations are numbers of seconds or text such as "90s", "1h30m", "PT6H"; they are wall time,
+except under `[urgency]`, where they are grid-clock time (the same thing at speed 1).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from carbon_orchestrator.durations import seconds
+from carbon_orchestrator.events import Pool
+
+TYPE_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message says where and what to do."""
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    pass
+
+
+class JobType(_Section):
+    """How jobs of one type are run: exactly one of `command` and `python`.
+
+    command: argv list, no shell; `{python}` stands for this interpreter; payload on stdin.
+    python: "module:function", called as `function(payload, context)`, async or plain.
+    """
+
+    command: list[str] | None = None
+    python: str | None = None
+    timeout: str | float = "1h"
+    grace: str | float = "10s"  # between SIGTERM and SIGKILL
+    max_attempts: int = 3
+    expected_duration: str | float | None = None  # until it is learned
+    env: dict[str, str] = {}
+    gpus: list[int] = []  # NVML indices whose energy counters are this type's
+    description: str = ""
+
+
+class PoolConfig(_Section):
+    """One pool as seen by one worker process."""
+
+    slots: int  # jobs run at once
+    nice: int = 0
+    cpus: list[int] = []  # CPU affinity; empty means all
+    slowdown: float = 1.0  # expected length against FAST, until it is learned
+
+
+class PowerModel(_Section):
+    """Watts drawn per busy logical CPU, used where neither RAPL nor NVML can be read."""
+
+    cpu_watts: float = 8.0
+    uncertainty: float = 0.5  # relative
+    pue: float = 1.0  # power usage effectiveness of the site
+
+
+class UrgencyConfig(_Section):
+    """`deadline`: grid-clock time from submission for jobs that name none; "none" for none."""
+
+    deadline: str | float = "none"
+
+
+class ThresholdConfig(_Section):
+    """Bands of `threshold`.
+
+    mode "relative": `low` and `high` are quantiles (0-1) of the last `window` of intensities;
+    mode "absolute": they are gCO2e/kWh. A band is left only when intensity passes its limit
+    by `hysteresis`, a fraction of the limit.
+    """
+
+    mode: Literal["relative", "absolute"] = "relative"
+    low: float = 0.35
+    high: float = 0.65
+    hysteresis: float = 0.03
+    window: str | float = "48h"
+    max_age: str | float = "3h"  # an older intensity counts as no signal
+
+
+class Limits(_Section):
+    max_body: int = 1 << 20  # bytes of an HTTP request
+    max_payload: int = 64 << 10  # bytes of a job's payload
+    max_waiting: int = 1_000_000  # jobs not yet finished, before 503
+    output_tail: int = 8 << 10  # bytes of a job's output kept on record
+    deliveries: int = 5  # of one entry, before it becomes a dead letter
+
+
+class Retention(_Section):
+    jobs: str | float = "7d"  # finished job records
+    streams: str | float = "1d"  # entries that every group has finished with
+    max_entries: int = 1_000_000  # per stream, likewise
+
+
+class Config(_Section):
+    types: dict[str, JobType] = {}
+    default_types: bool = True  # serve analytics, training, inference besides `types`
+    pools: dict[Pool, PoolConfig] = {}
+    urgency: dict[Literal["urgent", "normal", "flexible"], UrgencyConfig] = {}
+    threshold: ThresholdConfig = ThresholdConfig()
+    policy: Literal["threshold", "run_now"] = "threshold"
+    power: PowerModel = PowerModel()
+    limits: Limits = Limits()
+    retention: Retention = Retention()
+    lease: str | float = "15s"  # a job whose worker is silent for so long is run elsewhere
+    margin: str | float = "1s"  # wall time kept free before every deadline, for hand-over
+    drain: str | float = "20s"  # how long running jobs may finish after SIGTERM
+    retry_delay: str | float = "2s"  # before the second attempt; doubles each time, up to 1 m
+    namespace: str = "carbon"
+    zone: str = "local"
+
+    @property
+    def lease_s(self) -> float:
+        return seconds(self.lease)
+
+
+def _example(module: str, description: str) -> JobType:
+    return JobType(
+        command=["{python}", "-m", f"carbon_orchestrator.examples.{module}"],
+        description=description,
+        expected_duration="2s",
+        timeout="10m",
+    )
+
+
+DEFAULT_TYPES: dict[str, JobType] = {
+    "analytics": _example("analytics", "statistics over a synthetic metering data set"),
+    "training": _example("training", "trains a small neural network, with checkpoints"),
+    "inference": _example("inference", "classifies points with a trained network"),
+}
+
+
+def default_pools() -> dict[Pool, PoolConfig]:
+    """FAST: every CPU, normal priority. ECO: half the CPUs, lowest priority."""
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    count = len(cpus) or os.cpu_count() or 1
+    half = max(1, count // 2)
+    return {
+        "fast": PoolConfig(slots=count),
+        "eco": PoolConfig(slots=half, nice=10, cpus=cpus[:half], slowdown=1.5),
+    }
+
+
+DEFAULT_URGENCY: dict[Literal["urgent", "normal", "flexible"], UrgencyConfig] = {
+    "urgent": UrgencyConfig(),
+    "normal": UrgencyConfig(deadline="90m"),
+    "flexible": UrgencyConfig(deadline="24h"),
+}
+
+
+def load(path: Path | None = None) -> Config:
+    """The configuration from `path`, or the defaults. Raises ConfigError."""
+    if path is None:
+        return complete(Config())
+    try:
+        config = msgspec.toml.decode(path.read_bytes(), type=Config)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return complete(config, str(path))
+
+
+def complete(config: Config, origin: str = "configuration") -> Config:
+    """`config` with defaults filled in and every value checked. Raises ConfigError."""
+    types = {**(DEFAULT_TYPES if config.default_types else {}), **config.types}
+    if not types:
+        raise ConfigError(f"{origin}: no job types; add a [types.NAME] table")
+    for name, job_type in types.items():
+        _check_type(f"{origin}: types.{name}", name, job_type)
+    pools = {**default_pools(), **config.pools}
+    for pool, settings in pools.items():
+        if not 1 <= settings.slots <= 10_000:
+            raise ConfigError(f"{origin}: pools.{pool}.slots must be 1 to 10000")
+        if not 0.1 <= settings.slowdown <= 100:
+            raise ConfigError(f"{origin}: pools.{pool}.slowdown must be 0.1 to 100")
+        if not -20 <= settings.nice <= 19:
+            raise ConfigError(f"{origin}: pools.{pool}.nice must be -20 to 19")
+    urgency = {**DEFAULT_URGENCY, **config.urgency}
+    for level, wait in urgency.items():
+        if wait.deadline != "none":
+            _duration(f"{origin}: urgency.{level}.deadline", wait.deadline)
+    band = config.threshold
+    if not 0 <= band.low < band.high or (band.mode == "relative" and band.high > 1):
+        raise ConfigError(f"{origin}: threshold needs 0 <= low < high (and <= 1 when relative)")
+    for field in ("lease", "margin", "drain", "retry_delay"):
+        _duration(f"{origin}: {field}", getattr(config, field))
+    for field in ("jobs", "streams"):
+        _duration(f"{origin}: retention.{field}", getattr(config.retention, field))
+    for field in ("window", "max_age"):
+        _duration(f"{origin}: threshold.{field}", getattr(band, field))
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", config.namespace):
+        raise ConfigError(f"{origin}: namespace must be 1-32 letters, digits, '.', '_', '-'")
+    if config.lease_s < 1:
+        raise ConfigError(f"{origin}: lease must be at least 1 second")
+    return msgspec.structs.replace(config, types=types, pools=pools, urgency=urgency)
+
+
+def _check_type(where: str, name: str, job_type: JobType) -> None:
+    if not TYPE_NAME.fullmatch(name):
+        raise ConfigError(f"{where}: a type's name is 1-64 of a-z, 0-9, '.', '_', '-'")
+    if (job_type.command is None) == (job_type.python is None):
+        raise ConfigError(f"{where}: give exactly one of command and python")
+    if job_type.command is not None and not job_type.command:
+        raise ConfigError(f"{where}.command: needs at least the program")
+    if job_type.python is not None and job_type.python.count(":") != 1:
+        raise ConfigError(f'{where}.python: write "module:function"')
+    if not 1 <= job_type.max_attempts <= 100:
+        raise ConfigError(f"{where}.max_attempts must be 1 to 100")
+    for field in ("timeout", "grace", "expected_duration"):
+        value = getattr(job_type, field)
+        if value is not None:
+            _duration(f"{where}.{field}", value)
+
+
+def _duration(where: str, value: Any) -> None:
+    try:
+        seconds(value)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}") from None
+
+
+def command_line(job_type: JobType) -> list[str]:
+    """The argv of a command type, `{python}` filled in."""
+    assert job_type.command is not None
+    return [sys.executable if part == "{python}" else part for part in job_type.command]

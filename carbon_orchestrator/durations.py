@@ -1,0 +1,50 @@
+"""Lengths of time as people write them."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import msgspec
+
+_SHORT = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def seconds(value: float | str) -> float:
+    """Length of time in seconds.
+
+    Takes a number of seconds, a short form ("90s", "1h30m", "7d", "250ms") or an
+    ISO 8601 duration ("PT1H30M"). Raises ValueError, saying the accepted forms.
+    """
+    if isinstance(value, bool):
+        raise ValueError("a duration is a number of seconds or text such as '90s' or 'PT15M'")
+    if isinstance(value, int | float):
+        length = float(value)
+    else:
+        length = _from_text(value.strip())
+    if not 0 <= length < 10 * 366 * 86400:
+        raise ValueError(f"a duration lies between 0 and ten years, not {value!r}")
+    return length
+
+
+def _from_text(text: str) -> float:
+    if text[:1] == "P":
+        try:
+            return msgspec.convert(text, timedelta).total_seconds()
+        except msgspec.ValidationError:
+            raise ValueError(f"{text!r} is not an ISO 8601 duration such as 'PT1H30M'") from None
+    parts = _SHORT.findall(text)
+    if parts and "".join(number + unit for number, unit in parts) == text:
+        return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not a duration; write seconds, '90s', '1h30m', '7d' or 'PT1H30M'"
+        ) from None
+
+
+def milliseconds(value: float | str) -> int:
+    """`seconds`, rounded to whole milliseconds."""
+    return round(seconds(value) * 1000)

@@ -1,0 +1,215 @@
+"""Every wire event, one tagged union.
+
+All times named `*_at`, `time`, `deadline`, `*_start` are milliseconds since the Unix epoch
+**on the grid clock** (see clock.py): wall time when the deployment follows a live signal,
+trace time when it replays one. Intensities are gCO2e/kWh, energies millijoules (mJ),
+emissions micrograms of CO2e (µg). Unknown fields are ignored on reading.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import msgspec
+
+Urgency = Literal["urgent", "normal", "flexible"]
+Pool = Literal["fast", "eco"]
+Band = Literal["low", "medium", "high"]
+POOLS: tuple[Pool, ...] = ("fast", "eco")
+URGENCIES: tuple[Urgency, ...] = ("urgent", "normal", "flexible")
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Base of all wire events; `event_type` is the entry's CloudEvents `type`, the union's tag."""
+
+    event_type: ClassVar[str]
+
+
+class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A validated job: what is to run, and by when. Times on the grid clock, ms."""
+
+    job_id: str
+    type: str
+    urgency: Urgency = "normal"
+    submitted_at: int
+    deadline: int | None = None
+    payload: msgspec.Raw = msgspec.Raw(b"{}")
+    expected_duration: float | None = None  # seconds of wall time
+    interruptible: bool = False
+    project: str = "default"
+    labels: dict[str, str] = {}
+    timeout: float | None = None  # seconds of wall time, per attempt
+    max_attempts: int | None = None
+
+
+class JobSubmitted(Event, kw_only=True):
+    """A job somebody wants run, as submitted: every field but `type` may be absent.
+
+    `deadline` is an RFC 3339 time, or a duration from submission (seconds or text such as
+    "6h" or "PT6H"). `expected_duration` and `timeout` are durations. The gateway adds
+    `job_id` and `submitted_at`; other publishers leave them out.
+    """
+
+    event_type: ClassVar[str] = "job.submitted"
+    type: str
+    urgency: Urgency = "normal"
+    payload: msgspec.Raw = msgspec.Raw(b"{}")
+    deadline: str | float | int | None = None
+    expected_duration: str | float | int | None = None
+    interruptible: bool = False
+    project: str = "default"
+    labels: dict[str, str] = {}
+    timeout: str | float | int | None = None
+    max_attempts: int | None = None
+    job_id: str | None = None
+    submitted_at: int | None = None
+
+
+class CancelRequested(Event, kw_only=True):
+    event_type: ClassVar[str] = "job.cancel_requested"
+    job_id: str
+    reason: str = "cancelled by request"
+
+
+class IntensityObserved(Event, kw_only=True):
+    """The carbon intensity of a zone from `time` on, and what its source expects next."""
+
+    event_type: ClassVar[str] = "intensity.observed"
+    zone: str
+    time: int
+    intensity: float
+    source: str
+    kind: Literal["average", "marginal"] = "average"
+    estimated: bool = False
+    simulated: bool = False
+    resolution_ms: int
+    forecast: list[tuple[int, float]] = []  # (time, gCO2e/kWh), ascending, after `time`
+    forecast_source: str | None = None
+
+
+class Decision(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What was decided about a job, and everything that it was decided from."""
+
+    at: int
+    policy: str
+    policy_version: int
+    params: msgspec.Raw  # the policy's parameters, a JSON object
+    intensity_id: str | None = None  # stream id of the intensity entry decided from
+    intensity: float | None = None
+    band: Band | None = None
+    low: float | None = None  # band limits that then held, gCO2e/kWh
+    high: float | None = None
+    fast_ms: int  # expected length on each pool, grid-clock ms, high quantile
+    eco_ms: int
+    margin_ms: int
+    pool: Pool
+    start: int  # now for a dispatch, the planned start for a deferral
+    latest_start: int | None = None
+    reason: str
+
+
+class JobDeferred(Event, kw_only=True):
+    event_type: ClassVar[str] = "job.deferred"
+    job_id: str
+    decision: Decision
+
+
+class JobRejected(Event, kw_only=True):
+    event_type: ClassVar[str] = "job.rejected"
+    job_id: str
+    at: int
+    reason: str
+
+
+class JobCancelled(Event, kw_only=True):
+    event_type: ClassVar[str] = "job.cancelled"
+    job_id: str
+    at: int
+    reason: str
+
+
+class JobDispatched(Event, kw_only=True):
+    """One attempt of a job, handed to a pool."""
+
+    event_type: ClassVar[str] = "job.dispatched"
+    attempt: int
+    spec: Spec
+    decision: Decision
+
+
+class JobStarted(Event, kw_only=True):
+    event_type: ClassVar[str] = "job.started"
+    job_id: str
+    attempt: int
+    at: int
+    pool: Pool
+    worker: str
+
+
+class Finish(Event, kw_only=True):
+    """What all ends of an attempt have in common."""
+
+    job_id: str
+    attempt: int
+    at: int
+    started_at: int
+    run_ms: int  # wall time that the attempt ran
+    pool: Pool
+    type: str
+    urgency: Urgency
+    project: str = "default"
+    submitted_at: int
+    deadline: int | None = None
+
+
+class JobCompleted(Finish, kw_only=True):
+    event_type: ClassVar[str] = "job.completed"
+
+
+class JobFailed(Finish, kw_only=True):
+    """An attempt that failed; `final` when no further attempt follows."""
+
+    event_type: ClassVar[str] = "job.failed"
+    error: str
+    final: bool
+    cancelled: bool = False
+    exit_code: int | None = None
+
+
+class EmissionsRecorded(Event, kw_only=True):
+    """What one attempt burnt. Totals are sums of these integers."""
+
+    event_type: ClassVar[str] = "emissions.recorded"
+    job_id: str
+    attempt: int
+    at: int
+    started_at: int
+    zone: str | None = None
+    pool: Pool
+    type: str
+    project: str = "default"
+    energy_mj: int
+    energy_method: str
+    energy_uncertainty: float  # relative, one number: 0.3 means ±30 %
+    emissions_ug: int
+    baseline_ug: int  # the same energy at the intensities that held from submission on
+    unpriced_mj: int = 0  # energy for which no intensity was known; not in the emissions
+    intensity_source: str | None = None
+    intensity_kind: str | None = None
+    estimated: bool = False
+    simulated: bool = False
+
+
+EVENTS: tuple[type[Event], ...] = (
+    JobSubmitted,
+    CancelRequested,
+    IntensityObserved,
+    JobDeferred,
+    JobRejected,
+    JobCancelled,
+    JobDispatched,
+    JobStarted,
+    JobCompleted,
+    JobFailed,
+    EmissionsRecorded,
+)

@@ -1,0 +1,199 @@
+"""A recorded trace of carbon intensity from a CSV file, plain or gzipped."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import math
+import zlib
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import median_low
+from typing import Self
+
+from carbon_orchestrator.signal.persistence import DAY_MS, persistence
+from carbon_orchestrator.signal.provider import Kind, Point, SignalError
+
+MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
+
+
+class CsvTrace:
+    """Points of a file as a Provider; its forecast is persistence, never the trace's future."""
+
+    simulated = False
+
+    def __init__(
+        self,
+        times: array[int],
+        values: array[float],
+        *,
+        zone: str,
+        source: str,
+        kind: Kind = "average",
+        estimated: bool = False,
+    ) -> None:
+        """`times` (ms since the Unix epoch) strictly ascending and not empty; gCO2e/kWh."""
+        self._times, self._values = times, values
+        self.zone, self.source, self.kind, self.estimated = zone, source, kind, estimated
+        self.start: int | None = times[0]
+        self.end: int | None = times[-1]
+        steps = [after - before for before, after in zip(times, times[1:], strict=False)]
+        self.resolution_ms = median_low(steps) if steps else 3_600_000
+
+    @classmethod
+    def read(cls, path: Path, column: str | None = None, zone: str = "local") -> Self:
+        """The trace in `path` (gzipped if it ends in .gz). Raises SignalError.
+
+        The first row names the columns. Times: the first column that holds ISO 8601 times (UTC
+        unless they say otherwise), else the first that holds Unix times (s or ms). Intensities:
+        `column`, a header or a number from 1; by default the first header with "carbon
+        intensity" in it, else the second column. Rows may come in any order; of rows of one
+        time the last counts; rows without a value are skipped.
+        """
+        try:
+            with _open(path) as text:
+                return cls._parse(path, csv.reader(text), column, zone)
+        except FileNotFoundError:
+            raise SignalError(f"{path}: there is no such file; write csv:PATH[:COLUMN]") from None
+        except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
+            raise SignalError(f"{path}: cannot be read as CSV text: {error}") from None
+
+    @classmethod
+    def _parse(cls, path: Path, rows: Iterable[list[str]], column: str | None, zone: str) -> Self:
+        numbered = ((line, row) for line, row in enumerate(rows, 1) if any(row))
+        _, headers = next(numbered, (0, []))
+        line, row = next(numbered, (0, []))
+        if not row:
+            raise SignalError(f"{path}: has no rows; it needs a header and at least one value")
+        time_column = _time_column(path, headers, row)
+        value_column = _value_column(path, headers, column)
+        flag_column = _find(headers, "estimated")
+        times, values, estimated = array("q"), array("d"), False
+        while row:
+            cell = row[value_column] if value_column < len(row) else ""
+            if cell.strip().lower() not in MISSING:
+                times.append(_time(path, line, row[time_column]))
+                values.append(_value(path, line, headers[value_column], cell))
+                if flag_column is not None and flag_column < len(row):
+                    estimated |= row[flag_column].strip().lower() in ("true", "1", "yes")
+            line, row = next(numbered, (0, []))
+        if not times:
+            raise SignalError(f"{path}: has no value in column {headers[value_column]!r}")
+        times, values = _in_order(times, values)
+        kind: Kind = "marginal" if "marginal" in headers[value_column].lower() else "average"
+        source = f"{path.name} ({headers[value_column]})"
+        return cls(times, values, zone=zone, source=source, kind=kind, estimated=estimated)
+
+    async def now(self, t: int) -> Point | None:
+        index = bisect_right(self._times, t) - 1
+        return Point(self._times[index], self._values[index]) if index >= 0 else None
+
+    async def history(self, t0: int, t1: int) -> list[Point]:
+        first, last = bisect_left(self._times, t0), bisect_right(self._times, t1)
+        pairs = zip(self._times[first:last], self._values[first:last], strict=True)
+        return [Point(time, value) for time, value in pairs]
+
+    async def forecast(self, t: int) -> tuple[list[Point], str | None]:
+        return persistence(await self.history(t - DAY_MS, t), t)
+
+
+def _open(path: Path) -> io.TextIOBase:
+    # utf-8-sig: spreadsheets put a byte order mark before the first header.
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
+
+
+def _find(headers: list[str], words: str) -> int | None:
+    for index, header in enumerate(headers):
+        if words in header.lower().replace("_", " "):
+            return index
+    return None
+
+
+def _time_column(path: Path, headers: list[str], row: list[str]) -> int:
+    # ISO first: a log of polls has the poll's Unix time before the time that the value is of.
+    for parse in (_iso, _unix):
+        for index, cell in enumerate(row):
+            header = headers[index].lower() if index < len(headers) else ""
+            if (parse is _iso or index == 0 or "time" in header) and parse(cell) is not None:
+                return index
+    raise SignalError(
+        f"{path}: no column holds times; one must, as 2020-01-01 00:30 or as Unix time"
+        f" (columns: {', '.join(headers)})"
+    )
+
+
+def _value_column(path: Path, headers: list[str], column: str | None) -> int:
+    if column is None:
+        found = _find(headers, "carbon intensity")
+        if found is None and len(headers) < 2:
+            raise SignalError(f"{path}: has one column only; it needs times and intensities")
+        return 1 if found is None else found
+    if column in headers:
+        return headers.index(column)
+    if column.isdecimal() and 1 <= int(column) <= len(headers):
+        return int(column) - 1
+    listed = ", ".join(f"{number} {header!r}" for number, header in enumerate(headers, 1))
+    raise SignalError(f"{path}: has no column {column!r}; it has {listed}")
+
+
+def _time(path: Path, line: int, cell: str) -> int:
+    time = _iso(cell)
+    if time is None:
+        time = _unix(cell)
+    if time is None:
+        raise SignalError(
+            f"{path}, line {line}: {cell!r} is not a time; write 2020-01-01 00:30 or Unix time"
+        )
+    return time
+
+
+def _iso(cell: str) -> int | None:
+    """Milliseconds since the epoch. Digits alone are left to _unix: 16336713 is no date here."""
+    text = cell.strip()
+    if "-" not in text[1:]:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return round(moment.timestamp() * 1000)
+
+
+def _unix(cell: str) -> int | None:
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    # 1e11 s lies in the year 5138, 1e11 ms in 1973.
+    if not 0 <= number < 1e14:
+        return None
+    return round(number if number >= 1e11 else number * 1000)
+
+
+def _value(path: Path, line: int, header: str, cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise SignalError(
+            f"{path}, line {line}: {cell!r} in column {header!r} is not an intensity"
+            " (gCO2e/kWh, 0 or more); correct it, or leave it blank"
+        )
+    return value
+
+
+def _in_order(times: array[int], values: array[float]) -> tuple[array[int], array[float]]:
+    if all(before < after for before, after in zip(times, times[1:], strict=False)):
+        return times, values
+    points = dict(zip(times, values, strict=True))
+    ordered = sorted(points)
+    return array("q", ordered), array("d", (points[time] for time in ordered))

@@ -1,0 +1,1 @@
+"""Typed events over Redis Streams with atomic ack-and-emit commits."""

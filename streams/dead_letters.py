@@ -1,0 +1,100 @@
+"""Entries that nobody could process, kept as they came until an operator decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from redis.asyncio import Redis
+
+from streams.codec import timestamp
+from streams.commit import Committer, Transaction
+
+#: The stream's name in every partition.
+DEAD_LETTERS = "dead-letters"
+_ORIGINAL = b"original."
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """One dead letter. `fields` are the original's alternating names and values."""
+
+    id: str
+    reason: str
+    stream: str
+    entry_id: str
+    group: str
+    deliveries: int
+    time: str
+    fields: tuple[bytes, ...]
+
+
+def bury(
+    transaction: Transaction,
+    dead_letters: str,
+    *,
+    reason: str,
+    stream: str,
+    entry_id: str,
+    group: str,
+    deliveries: int,
+    fields: Sequence[bytes],
+) -> None:
+    """Add to `transaction` the write that keeps an entry as a dead letter."""
+    values: list[str | bytes] = ["reason", reason[:2000], "stream", stream, "entry", entry_id]
+    values += ["group", group, "deliveries", str(deliveries), "time", timestamp()]
+    for name, value in zip(fields[::2], fields[1::2], strict=False):
+        values += [_ORIGINAL + name, value]
+    transaction.add_entry(dead_letters, values)
+
+
+def _parse(raw: list[object]) -> DeadLetter:
+    entry_id, flat = raw
+    assert isinstance(entry_id, bytes)
+    assert isinstance(flat, list)
+    named: dict[bytes, bytes] = {}
+    original: list[bytes] = []
+    for name, value in zip(flat[::2], flat[1::2], strict=True):
+        if name.startswith(_ORIGINAL):
+            original += [name[len(_ORIGINAL) :], value]
+        else:
+            named[name] = value
+    text = {name.decode(): value.decode("utf-8", "replace") for name, value in named.items()}
+    return DeadLetter(
+        entry_id.decode(),
+        text.get("reason", "?"),
+        text.get("stream", "?"),
+        text.get("entry", "?"),
+        text.get("group", "?"),
+        int(text.get("deliveries", "0")),
+        text.get("time", "?"),
+        tuple(original),
+    )
+
+
+class DeadLetters:
+    """The operator's view of one partition's dead letters."""
+
+    def __init__(self, redis: Redis, committer: Committer) -> None:
+        self._redis = redis
+        self._committer = committer
+        self.stream = committer.partition.key(DEAD_LETTERS)
+
+    async def list(self, count: int = 100, after: str = "-") -> Sequence[DeadLetter]:
+        """Up to `count` letters, oldest first; `after` is a letter's id to go on from."""
+        start = after if after == "-" else f"({after}"
+        rows = await self._redis.execute_command("XRANGE", self.stream, start, "+", "COUNT", count)
+        return [_parse(row) for row in rows]
+
+    async def get(self, letter_id: str) -> DeadLetter | None:
+        rows = await self._redis.execute_command("XRANGE", self.stream, letter_id, letter_id)
+        return _parse(rows[0]) if rows else None
+
+    async def retry(self, letter: DeadLetter) -> bool:
+        """Put the original back on its stream; False if the letter was gone already."""
+        transaction = Transaction().require_deleted(self.stream, letter.id)
+        transaction.add_entry(letter.stream, letter.fields)
+        return await self._committer.apply(transaction)
+
+    async def drop(self, letter: DeadLetter) -> bool:
+        """Delete it for good; False if it was gone already."""
+        return await self._committer.apply(Transaction().require_deleted(self.stream, letter.id))

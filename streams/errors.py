@@ -1,0 +1,52 @@
+"""What can go wrong, sorted by what the caller can do about it."""
+
+from __future__ import annotations
+
+from redis import exceptions as redis_errors
+
+
+class StreamsError(Exception):
+    """Base of this package's errors."""
+
+
+class DecodeError(StreamsError):
+    """Bytes on a stream are no event that we know; the message says why."""
+
+
+class CommitUnknown(StreamsError):
+    """The server did not answer in time; the commit may or may not have taken effect."""
+
+
+class CommitTooLarge(StreamsError):
+    """One transaction is larger than the server may be sent at once."""
+
+
+#: Faults that pass by themselves: connection lost, server starting, failing over, full.
+TRANSIENT = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.BusyLoadingError,
+    redis_errors.ReadOnlyError,
+    redis_errors.TryAgainError,
+    redis_errors.ClusterDownError,
+    redis_errors.OutOfMemoryError,
+    ConnectionError,
+    TimeoutError,
+)
+
+_TRANSIENT_CODES = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED")
+_NO_GROUP = "NOGROUP"
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether waiting and trying again is the remedy."""
+    if isinstance(error, TRANSIENT):
+        return True
+    return isinstance(error, redis_errors.ResponseError) and str(error).startswith(_TRANSIENT_CODES)
+
+
+def is_missing_group(error: BaseException) -> bool:
+    """Whether the stream or its group is gone and must be made again."""
+    return isinstance(error, redis_errors.ResponseError) and (
+        str(error).startswith((_NO_GROUP, "UNBLOCKED")) or "NOGROUP" in str(error)
+    )

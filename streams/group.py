@@ -1,0 +1,159 @@
+"""One consumer's membership in a consumer group over one or more streams ("lanes").
+
+Lanes are in order of urgency: a lane is read only when those before it have nothing new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from streams.codec import Codec
+from streams.event import Entry
+from streams.scripts import LEAVE, RENEW, TAKE
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """A pending entry being worked on, and the record field that says whose it is."""
+
+    stream: str
+    entry_id: str
+    record: str
+    fence: str
+
+
+class Group:
+    """Reads, claims, renews. All ids are str, times are milliseconds."""
+
+    def __init__(
+        self, redis: Redis, codec: Codec, group: str, consumer: str, lanes: Sequence[str]
+    ) -> None:
+        self.redis = redis
+        self.codec = codec
+        self.name = group
+        self.consumer = consumer
+        self.lanes = list(lanes)
+
+    async def ensure(self) -> None:
+        """Create the streams and the group where missing. From the start, never from `$`:
+        what came before the first consumer is work too."""
+        for lane in self.lanes:
+            try:
+                await self.redis.execute_command(
+                    "XGROUP", "CREATE", lane, self.name, "0", "MKSTREAM"
+                )
+            except ResponseError as error:
+                if not str(error).startswith("BUSYGROUP"):
+                    raise
+
+    async def take(self, count: int) -> list[Entry]:
+        """Up to `count` new entries at once, most urgent lane first; does not block."""
+        reply = await TAKE(self.redis, self.lanes, [self.name, self.consumer, count])
+        return self._entries(reply)
+
+    async def wait(self, count: int, block_ms: int) -> list[Entry]:
+        """New entries, blocking up to `block_ms`; up to `count` of each lane."""
+        reply = await self._read(">", count, "BLOCK", block_ms)
+        return self._entries(reply)
+
+    async def own_pending(self, count: int, after: Mapping[str, str] | None = None) -> list[Entry]:
+        """Entries delivered to this consumer before and not acknowledged, up to `count` of
+        each lane. Read them after any lost connection: a reply may have been lost with it."""
+        starts = [(after or {}).get(lane, "0") for lane in self.lanes]
+        reply = await self._read(starts, count)
+        entries = self._entries(reply)
+        if not entries:
+            return entries
+        deliveries = await self._deliveries(entries)
+        return [
+            msgspec.structs.replace(entry, deliveries=deliveries.get((entry.stream, entry.id), 1))
+            for entry in entries
+        ]
+
+    async def claim(self, idle_ms: int, count: int) -> list[Entry]:
+        """Take over entries that their consumer has not acknowledged for `idle_ms`."""
+        entries: list[Entry] = []
+        for lane in self.lanes:
+            cursor: bytes = b"0-0"
+            while len(entries) < count:
+                cursor, rows, _deleted = await self.redis.execute_command(
+                    "XAUTOCLAIM",
+                    lane,
+                    self.name,
+                    self.consumer,
+                    idle_ms,
+                    cursor,
+                    "COUNT",
+                    count - len(entries),
+                )
+                entries += self._entries([[lane.encode(), rows]])
+                if cursor == b"0-0":
+                    break
+        if not entries:
+            return entries
+        deliveries = await self._deliveries(entries)
+        return [
+            msgspec.structs.replace(entry, deliveries=deliveries.get((entry.stream, entry.id), 1))
+            for entry in entries
+        ]
+
+    async def renew(
+        self, leases: Sequence[Lease], fence_field: str, signal_field: str
+    ) -> list[str | None]:
+        """Keep the leases. For each: the record's signal ("" if none), None if it is lost."""
+        keys = [key for lease in leases for key in (lease.stream, lease.record)]
+        arguments = [value for lease in leases for value in (lease.entry_id, lease.fence)]
+        reply = await RENEW(
+            self.redis,
+            keys,
+            [self.name, self.consumer, fence_field, signal_field, *arguments],
+        )
+        return [None if signal is None else signal.decode() for signal in reply]
+
+    async def leave(self) -> None:
+        """Remove this consumer from every lane where it holds nothing."""
+        await LEAVE(self.redis, self.lanes, [self.name, self.consumer, 0])
+
+    async def remove_idle(self, idle_ms: int) -> int:
+        """Remove every consumer that holds nothing and did nothing for `idle_ms`."""
+        return int(await LEAVE(self.redis, self.lanes, [self.name, "", idle_ms]))
+
+    async def _read(self, start: str | Sequence[str], count: int, *options: Any) -> Any:
+        starts = [start] * len(self.lanes) if isinstance(start, str) else start
+        return await self.redis.execute_command(
+            "XREADGROUP",
+            "GROUP",
+            self.name,
+            self.consumer,
+            "COUNT",
+            count,
+            *options,
+            "STREAMS",
+            *self.lanes,
+            *starts,
+        )
+
+    def _entries(self, reply: Any) -> list[Entry]:
+        decode = self.codec.entry
+        return [
+            # An entry trimmed while pending has no fields left; it decodes to a fault.
+            decode(stream.decode(), row[0].decode(), tuple(row[1] or ()))
+            for stream, rows in reply or ()
+            for row in rows
+            if row is not None
+        ]
+
+    async def _deliveries(self, entries: Sequence[Entry]) -> dict[tuple[str, str], int]:
+        found: dict[tuple[str, str], int] = {}
+        for lane in {entry.stream for entry in entries}:
+            ids = [entry.id for entry in entries if entry.stream == lane]
+            rows = await self.redis.execute_command(
+                "XPENDING", lane, self.name, ids[0], ids[-1], len(ids) * 4 + 100, self.consumer
+            )
+            for row in rows:
+                found[(lane, row[0].decode())] = int(row[3])
+        return found

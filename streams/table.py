@@ -1,0 +1,92 @@
+"""A table: the latest of a stream, kept in memory by every reader that wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+from redis.asyncio import Redis
+
+from streams.codec import Codec
+from streams.connection import BLOCK_MS
+from streams.errors import is_transient
+from streams.event import Message
+from streams.retry import backoff
+from streams.stop import Stop
+
+log = structlog.get_logger(__name__)
+
+
+class Table:
+    """Follows one stream without a group, from its oldest entry, and applies each event.
+
+    `apply` is called in stream order, once per event per start of the reader, and must not
+    fail; undecodable entries are skipped (a consumer group dead-letters them).
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        codec: Codec,
+        stream: str,
+        apply: Callable[[Message], None],
+    ) -> None:
+        self.redis = redis
+        self.stream = stream
+        self._codec = codec
+        self._apply = apply
+        self._last = "0-0"
+        self._page = 1000
+
+    async def load(self) -> None:
+        """Apply all that is in the stream now."""
+        while True:
+            rows = await self.redis.execute_command(
+                "XRANGE", self.stream, f"({self._last}", "+", "COUNT", self._page
+            )
+            self._take(rows)
+            if len(rows) < self._page:
+                return
+
+    async def run(self, stop: Stop) -> None:
+        """Keep up until `stop` is set."""
+        waits = backoff()
+        while not stop.is_set():
+            try:
+                await self._restart_if_replaced()
+                with stop.cut():
+                    while True:
+                        reply = await self.redis.execute_command(
+                            "XREAD",
+                            "COUNT",
+                            self._page,
+                            "BLOCK",
+                            BLOCK_MS,
+                            "STREAMS",
+                            self.stream,
+                            self._last,
+                        )
+                        for _, rows in reply or ():
+                            self._take(rows)
+                        waits = backoff()
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("table failed, going on", stream=self.stream)
+                await stop.sleep(next(waits))
+
+    async def _restart_if_replaced(self) -> None:
+        """A stream that ends before what we have read was lost and begun anew: read it all."""
+        rows = await self.redis.execute_command("XREVRANGE", self.stream, "+", "-", "COUNT", 1)
+        if rows and _order(rows[0][0].decode()) < _order(self._last):
+            self._last = "0-0"
+
+    def _take(self, rows: list[tuple[bytes, list[bytes]]]) -> None:
+        for entry_id, fields in rows:
+            self._last = entry_id.decode()
+            for message in self._codec.entry(self.stream, self._last, tuple(fields)).messages:
+                self._apply(message)
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    ms, _, sequence = entry_id.partition("-")
+    return int(ms), int(sequence)
