@@ -28,7 +28,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pass
 
 
-class JobType(_Section):
+class JobType(_Section, frozen=True):
     """How jobs of one type are run: exactly one of `command` and `python`.
 
     command: argv list, no shell; `{python}` stands for this interpreter; payload on stdin.
@@ -46,7 +46,7 @@ class JobType(_Section):
     description: str = ""
 
 
-class PoolConfig(_Section):
+class PoolConfig(_Section, frozen=True):
     """One pool as seen by one worker process."""
 
     slots: int  # jobs run at once
@@ -55,7 +55,7 @@ class PoolConfig(_Section):
     slowdown: float = 1.0  # expected length against FAST, until it is learned
 
 
-class PowerModel(_Section):
+class PowerModel(_Section, frozen=True):
     """Watts drawn per busy logical CPU, used where neither RAPL nor NVML can be read."""
 
     cpu_watts: float = 8.0
@@ -63,13 +63,13 @@ class PowerModel(_Section):
     pue: float = 1.0  # power usage effectiveness of the site
 
 
-class UrgencyConfig(_Section):
+class UrgencyConfig(_Section, frozen=True):
     """`deadline`: grid-clock time from submission for jobs that name none; "none" for none."""
 
     deadline: str | float = "none"
 
 
-class ThresholdConfig(_Section):
+class ThresholdConfig(_Section, frozen=True):
     """Bands of `threshold`.
 
     mode "relative": `low` and `high` are quantiles (0-1) of the last `window` of intensities;
@@ -85,7 +85,7 @@ class ThresholdConfig(_Section):
     max_age: str | float = "3h"  # an older intensity counts as no signal
 
 
-class Limits(_Section):
+class Limits(_Section, frozen=True):
     max_body: int = 1 << 20  # bytes of an HTTP request
     max_payload: int = 64 << 10  # bytes of a job's payload
     max_waiting: int = 1_000_000  # jobs not yet finished, before 503
@@ -93,13 +93,13 @@ class Limits(_Section):
     deliveries: int = 5  # of one entry, before it becomes a dead letter
 
 
-class Retention(_Section):
+class Retention(_Section, frozen=True):
     jobs: str | float = "7d"  # finished job records
     streams: str | float = "1d"  # entries that every group has finished with
     max_entries: int = 1_000_000  # per stream, likewise
 
 
-class Config(_Section):
+class Config(_Section, frozen=True):
     types: dict[str, JobType] = {}
     default_types: bool = True  # serve analytics, training, inference besides `types`
     pools: dict[Pool, PoolConfig] = {}

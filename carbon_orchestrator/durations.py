@@ -19,10 +19,7 @@ def seconds(value: float | str) -> float:
     """
     if isinstance(value, bool):
         raise ValueError("a duration is a number of seconds or text such as '90s' or 'PT15M'")
-    if isinstance(value, int | float):
-        length = float(value)
-    else:
-        length = _from_text(value.strip())
+    length = float(value) if isinstance(value, int | float) else _from_text(value.strip())
     if not 0 <= length < 10 * 366 * 86400:
         raise ValueError(f"a duration lies between 0 and ten years, not {value!r}")
     return length

@@ -40,9 +40,10 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     labels: dict[str, str] = {}
     timeout: float | None = None  # seconds of wall time, per attempt
     max_attempts: int | None = None
+    traceparent: str | None = None  # W3C trace context, passed on as it came
 
 
-class JobSubmitted(Event, kw_only=True):
+class JobSubmitted(Event, frozen=True, kw_only=True):
     """A job somebody wants run, as submitted: every field but `type` may be absent.
 
     `deadline` is an RFC 3339 time, or a duration from submission (seconds or text such as
@@ -65,13 +66,13 @@ class JobSubmitted(Event, kw_only=True):
     submitted_at: int | None = None
 
 
-class CancelRequested(Event, kw_only=True):
+class CancelRequested(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.cancel_requested"
     job_id: str
     reason: str = "cancelled by request"
 
 
-class IntensityObserved(Event, kw_only=True):
+class IntensityObserved(Event, frozen=True, kw_only=True):
     """The carbon intensity of a zone from `time` on, and what its source expects next."""
 
     event_type: ClassVar[str] = "intensity.observed"
@@ -108,27 +109,27 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     reason: str
 
 
-class JobDeferred(Event, kw_only=True):
+class JobDeferred(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.deferred"
     job_id: str
     decision: Decision
 
 
-class JobRejected(Event, kw_only=True):
+class JobRejected(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.rejected"
     job_id: str
     at: int
     reason: str
 
 
-class JobCancelled(Event, kw_only=True):
+class JobCancelled(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.cancelled"
     job_id: str
     at: int
     reason: str
 
 
-class JobDispatched(Event, kw_only=True):
+class JobDispatched(Event, frozen=True, kw_only=True):
     """One attempt of a job, handed to a pool."""
 
     event_type: ClassVar[str] = "job.dispatched"
@@ -137,7 +138,7 @@ class JobDispatched(Event, kw_only=True):
     decision: Decision
 
 
-class JobStarted(Event, kw_only=True):
+class JobStarted(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.started"
     job_id: str
     attempt: int
@@ -146,7 +147,7 @@ class JobStarted(Event, kw_only=True):
     worker: str
 
 
-class Finish(Event, kw_only=True):
+class Finish(Event, frozen=True, kw_only=True):
     """What all ends of an attempt have in common."""
 
     job_id: str
@@ -162,11 +163,11 @@ class Finish(Event, kw_only=True):
     deadline: int | None = None
 
 
-class JobCompleted(Finish, kw_only=True):
+class JobCompleted(Finish, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.completed"
 
 
-class JobFailed(Finish, kw_only=True):
+class JobFailed(Finish, frozen=True, kw_only=True):
     """An attempt that failed; `final` when no further attempt follows."""
 
     event_type: ClassVar[str] = "job.failed"
@@ -176,7 +177,7 @@ class JobFailed(Finish, kw_only=True):
     exit_code: int | None = None
 
 
-class EmissionsRecorded(Event, kw_only=True):
+class EmissionsRecorded(Event, frozen=True, kw_only=True):
     """What one attempt burnt. Totals are sums of these integers."""
 
     event_type: ClassVar[str] = "emissions.recorded"

@@ -91,10 +91,12 @@ class Consumer:
     async def run(self, stop: Stop) -> None:
         """Consume until `stop` is set; then finish what is pending and leave the group."""
         waits = backoff()
+        again = False
         while not stop.is_set():
             try:
                 await self.group.ensure()
-                await self._drain_pending(stop)
+                await self._drain_pending(stop, again)
+                again = True
                 async for entries in self._batches(stop):
                     await self._handle(entries)
                     waits = backoff()
@@ -114,7 +116,7 @@ class Consumer:
             await stop.sleep(next(waits))
         with suppress(Exception), anyio.CancelScope(shield=True), anyio.fail_after(5):
             # A read cancelled at the end may have been delivered something unseen.
-            await self._drain_pending(None)
+            await self._drain_pending(None, True)
             await self.group.leave()
 
     async def _batches(self, stop: Stop) -> AsyncIterator[list[Entry]]:
@@ -132,10 +134,10 @@ class Consumer:
             if entries:
                 yield entries
 
-    async def _drain_pending(self, stop: Stop | None) -> None:
+    async def _drain_pending(self, stop: Stop | None, again: bool) -> None:
         after: dict[str, str] = {}
         while stop is None or not stop.is_set():
-            entries = await self.group.own_pending(self.batch, after)
+            entries = await self.group.own_pending(self.batch, after, again=again)
             if not entries:
                 return
             after.update({entry.stream: entry.id for entry in entries})

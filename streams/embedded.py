@@ -46,7 +46,11 @@ def free_port(wanted: int = 0) -> int:
 
 
 class EmbeddedServer:
-    """One server process on loopback, its files under `directory`."""
+    """One server process on loopback, its files under `directory`.
+
+    `program`: another server program than the bundled one. `keep_fds`: descriptors that stay
+    open as long as it lives (a lock, for instance).
+    """
 
     def __init__(
         self,
@@ -55,16 +59,19 @@ class EmbeddedServer:
         port: int = 0,
         fsync: str = "everysec",
         program: str | None = None,
+        keep_fds: tuple[int, ...] = (),
     ) -> None:
         self.directory = directory
         self.port = port
         self.fsync = fsync
         self._program = program
+        self._keep_fds = keep_fds
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
     @property
     def url(self) -> str:
+        """Where clients connect to it."""
         return f"redis://127.0.0.1:{self.port}/0"
 
     @property
@@ -87,6 +94,7 @@ class EmbeddedServer:
             stdout=self._log,
             stderr=self._log,
             start_new_session=True,
+            pass_fds=self._keep_fds,
         )
         try:
             async with asyncio.timeout(patience):

@@ -60,19 +60,34 @@ class Group:
         reply = await self._read(">", count, "BLOCK", block_ms)
         return self._entries(reply)
 
-    async def own_pending(self, count: int, after: Mapping[str, str] | None = None) -> list[Entry]:
-        """Entries delivered to this consumer before and not acknowledged, up to `count` of
-        each lane. Read them after any lost connection: a reply may have been lost with it."""
+    async def own_pending(
+        self, count: int, after: Mapping[str, str] | None = None, *, again: bool = False
+    ) -> list[Entry]:
+        """Entries delivered to this consumer and not acknowledged, up to `count` of each lane,
+        those after the given ids. Read them at the start and after any lost connection: a
+        reply may have been lost with it. With `again` it does not count as a delivery.
+        """
+        if again:
+            return await self._pending_again(count, after or {})
         starts = [(after or {}).get(lane, "0") for lane in self.lanes]
-        reply = await self._read(starts, count)
-        entries = self._entries(reply)
-        if not entries:
-            return entries
-        deliveries = await self._deliveries(entries)
-        return [
-            msgspec.structs.replace(entry, deliveries=deliveries.get((entry.stream, entry.id), 1))
-            for entry in entries
-        ]
+        entries = self._entries(await self._read(starts, count))
+        return await self._with_deliveries(entries)
+
+    async def _pending_again(self, count: int, after: Mapping[str, str]) -> list[Entry]:
+        entries: list[Entry] = []
+        for lane in self.lanes:
+            start = f"({after[lane]}" if lane in after else "-"
+            pending = await self.redis.execute_command(
+                "XPENDING", lane, self.name, start, "+", count, self.consumer
+            )
+            async with self.redis.pipeline(transaction=False) as pipeline:
+                for entry_id, *_ in pending:
+                    pipeline.execute_command("XRANGE", lane, entry_id, entry_id)
+                rows = await pipeline.execute()
+            for (entry_id, _, _, deliveries), found in zip(pending, rows, strict=True):
+                fields = tuple(found[0][1]) if found else ()
+                entries.append(self.codec.entry(lane, entry_id.decode(), fields, int(deliveries)))
+        return entries
 
     async def claim(self, idle_ms: int, count: int) -> list[Entry]:
         """Take over entries that their consumer has not acknowledged for `idle_ms`."""
@@ -93,13 +108,7 @@ class Group:
                 entries += self._entries([[lane.encode(), rows]])
                 if cursor == b"0-0":
                     break
-        if not entries:
-            return entries
-        deliveries = await self._deliveries(entries)
-        return [
-            msgspec.structs.replace(entry, deliveries=deliveries.get((entry.stream, entry.id), 1))
-            for entry in entries
-        ]
+        return await self._with_deliveries(entries)
 
     async def renew(
         self, leases: Sequence[Lease], fence_field: str, signal_field: str
@@ -147,13 +156,16 @@ class Group:
             if row is not None
         ]
 
-    async def _deliveries(self, entries: Sequence[Entry]) -> dict[tuple[str, str], int]:
+    async def _with_deliveries(self, entries: list[Entry]) -> list[Entry]:
+        """The same entries with how often each has been delivered."""
         found: dict[tuple[str, str], int] = {}
         for lane in {entry.stream for entry in entries}:
             ids = [entry.id for entry in entries if entry.stream == lane]
             rows = await self.redis.execute_command(
                 "XPENDING", lane, self.name, ids[0], ids[-1], len(ids) * 4 + 100, self.consumer
             )
-            for row in rows:
-                found[(lane, row[0].decode())] = int(row[3])
-        return found
+            found |= {(lane, row[0].decode()): int(row[3]) for row in rows}
+        return [
+            msgspec.structs.replace(entry, deliveries=found.get((entry.stream, entry.id), 1))
+            for entry in entries
+        ]

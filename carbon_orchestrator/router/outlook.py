@@ -118,7 +118,7 @@ def outlook(
     or without the event's own. With an event older than `bands.max_age_ms` at `now` there is
     no usable signal: intensity, band and limits are None.
     """
-    forecast = tuple(observed.forecast)
+    forecast = tuple(sorted(observed.forecast))  # outside publishers may not have
     valid_until = observed.time + bands.max_age_ms
     known = Outlook(
         zone=observed.zone,

@@ -9,8 +9,9 @@ import math
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from statistics import median_low
 from typing import Self
@@ -41,7 +42,7 @@ class CsvTrace:
         self.zone, self.source, self.kind, self.estimated = zone, source, kind, estimated
         self.start: int | None = times[0]
         self.end: int | None = times[-1]
-        steps = [after - before for before, after in zip(times, times[1:], strict=False)]
+        steps = [after - before for before, after in pairwise(times)]
         self.resolution_ms = median_low(steps) if steps else 3_600_000
 
     @classmethod
@@ -56,31 +57,35 @@ class CsvTrace:
         """
         try:
             with _open(path) as text:
-                return cls._parse(path, csv.reader(text), column, zone)
+                reader = csv.reader(text)
+                rows = ((reader.line_num, row) for row in reader if any(row))
+                return cls._parse(path, rows, column, zone)
         except FileNotFoundError:
             raise SignalError(f"{path}: there is no such file; write csv:PATH[:COLUMN]") from None
         except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
             raise SignalError(f"{path}: cannot be read as CSV text: {error}") from None
 
     @classmethod
-    def _parse(cls, path: Path, rows: Iterable[list[str]], column: str | None, zone: str) -> Self:
-        numbered = ((line, row) for line, row in enumerate(rows, 1) if any(row))
-        _, headers = next(numbered, (0, []))
-        line, row = next(numbered, (0, []))
+    def _parse(
+        cls, path: Path, rows: Iterator[tuple[int, list[str]]], column: str | None, zone: str
+    ) -> Self:
+        _, headers = next(rows, (0, []))
+        line, row = next(rows, (0, []))
         if not row:
             raise SignalError(f"{path}: has no rows; it needs a header and at least one value")
-        time_column = _time_column(path, headers, row)
         value_column = _value_column(path, headers, column)
+        time_column = _time_column(path, headers, row, value_column)
         flag_column = _find(headers, "estimated")
         times, values, estimated = array("q"), array("d"), False
         while row:
-            cell = row[value_column] if value_column < len(row) else ""
+            cell = _cell(row, value_column)
             if cell.strip().lower() not in MISSING:
-                times.append(_time(path, line, row[time_column]))
+                times.append(_time(path, line, _cell(row, time_column)))
                 values.append(_value(path, line, headers[value_column], cell))
-                if flag_column is not None and flag_column < len(row):
-                    estimated |= row[flag_column].strip().lower() in ("true", "1", "yes")
-            line, row = next(numbered, (0, []))
+                if flag_column is not None:
+                    flag = _cell(row, flag_column)
+                    estimated |= flag.strip().lower() in ("true", "1", "yes")
+            line, row = next(rows, (0, []))
         if not times:
             raise SignalError(f"{path}: has no value in column {headers[value_column]!r}")
         times, values = _in_order(times, values)
@@ -108,6 +113,10 @@ def _open(path: Path) -> io.TextIOBase:
     return path.open(encoding="utf-8-sig", newline="")
 
 
+def _cell(row: list[str], column: int) -> str:
+    return row[column] if column < len(row) else ""
+
+
 def _find(headers: list[str], words: str) -> int | None:
     for index, header in enumerate(headers):
         if words in header.lower().replace("_", " "):
@@ -115,13 +124,16 @@ def _find(headers: list[str], words: str) -> int | None:
     return None
 
 
-def _time_column(path: Path, headers: list[str], row: list[str]) -> int:
+def _time_column(path: Path, headers: list[str], row: list[str], value_column: int) -> int:
     # ISO first: a log of polls has the poll's Unix time before the time that the value is of.
-    for parse in (_iso, _unix):
-        for index, cell in enumerate(row):
-            header = headers[index].lower() if index < len(headers) else ""
-            if (parse is _iso or index == 0 or "time" in header) and parse(cell) is not None:
-                return index
+    candidates = [index for index in range(len(row)) if index != value_column]
+    for index in candidates:
+        if _iso(row[index]) is not None:
+            return index
+    for index in candidates:
+        timely = index == 0 or "time" in _cell(headers, index).lower()
+        if timely and _unix(row[index]) is not None:
+            return index
     raise SignalError(
         f"{path}: no column holds times; one must, as 2020-01-01 00:30 or as Unix time"
         f" (columns: {', '.join(headers)})"
@@ -154,9 +166,8 @@ def _time(path: Path, line: int, cell: str) -> int:
 
 
 def _iso(cell: str) -> int | None:
-    """Milliseconds since the epoch. Digits alone are left to _unix: 16336713 is no date here."""
     text = cell.strip()
-    if "-" not in text[1:]:
+    if "-" not in text[1:]:  # digits alone are Unix time, though 20200101 is a date to ISO 8601
         return None
     try:
         moment = datetime.fromisoformat(text)
@@ -192,7 +203,7 @@ def _value(path: Path, line: int, header: str, cell: str) -> float:
 
 
 def _in_order(times: array[int], values: array[float]) -> tuple[array[int], array[float]]:
-    if all(before < after for before, after in zip(times, times[1:], strict=False)):
+    if all(before < after for before, after in pairwise(times)):
         return times, values
     points = dict(zip(times, values, strict=True))
     ordered = sorted(points)

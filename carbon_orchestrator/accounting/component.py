@@ -1,0 +1,49 @@
+"""The accounting role: folds what workers report into totals, and keeps the house in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import anyio
+
+from carbon_orchestrator.accounting.housekeeping import Housekeeping
+from carbon_orchestrator.accounting.totals import account
+from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.topology import ACCOUNTING
+from streams.commit import Transaction
+from streams.consumer import Consumer
+from streams.event import Entry
+
+
+class Accounting:
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        topology = runtime.topology
+        self.consumer = Consumer(
+            runtime.group(
+                ACCOUNTING,
+                runtime.consumer_name("accounting"),
+                [topology.completions, topology.emissions],
+            ),
+            runtime.committer(),
+            self.process,
+            lease_ms=round(runtime.config.lease_s * 1000),
+            max_deliveries=runtime.config.limits.deliveries,
+        )
+        self.housekeeping = Housekeeping(runtime)
+
+    async def run(self) -> None:
+        """Account until stopped."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.consumer.run, self.runtime.stop)
+            tasks.start_soon(self.housekeeping.run)
+
+    async def process(self, entries: Sequence[Entry]) -> list[Transaction]:
+        """One transaction per entry: the increments of all events in it."""
+        outcomes = []
+        for entry in entries:
+            outcome = Transaction()
+            for message in entry.messages:
+                account(outcome, self.runtime.topology, message.event, self.runtime.config.zone)
+            outcomes.append(outcome)
+        return outcomes

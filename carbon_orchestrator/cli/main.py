@@ -1,0 +1,29 @@
+"""The command line: `carbon-orchestrator`."""
+
+from __future__ import annotations
+
+import sys
+
+from cyclopts import App
+
+from carbon_orchestrator import __version__
+from carbon_orchestrator.cli import jobs, operator, roles
+from carbon_orchestrator.cli.faults import told
+
+app = App(
+    name="carbon-orchestrator",
+    help="Runs AI and batch jobs when and where they emit the least carbon.",
+    version=__version__,
+)
+roles.register(app)
+jobs.register(app)
+operator.register(app)
+
+
+def main() -> None:
+    """Entry point; a fault of the user's is one line on stderr and a status of its own."""
+    sys.exit(told(app))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,4 @@
+from cyclopts import App
+
+
+def register(app: App) -> None: ...

@@ -1,0 +1,274 @@
+"""Commands that serve: `up`, and each role by itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import anyio
+from cyclopts import App, Parameter
+
+from carbon_orchestrator import logs
+from carbon_orchestrator.cli.faults import USAGE, Failure
+from carbon_orchestrator.clock import parse_time
+from carbon_orchestrator.config import Config, load
+from carbon_orchestrator.data_dir import default_data_dir
+from carbon_orchestrator.events import Pool
+from carbon_orchestrator.runtime import Runtime
+
+Redis = Annotated[str, Parameter(env_var="CARBON_REDIS_URL", help="URL of the stream server")]
+ConfigFile = Annotated[
+    Path | None, Parameter(name="--config", env_var="CARBON_CONFIG", help="TOML configuration")
+]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"], Parameter(help="least severe log shown")
+]
+_DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
+
+
+def register(app: App) -> None:
+    """Add these commands."""
+    for command in (up, gateway, signal, router, worker, accounting):
+        app.command(command)
+
+
+def run_async(main: Callable[[], Awaitable[Any]]) -> Any:
+    """Run on the fast event loop."""
+    return anyio.run(main, backend_options={"use_uvloop": True})
+
+
+def loopback_only(host: str) -> None:
+    """Raises Failure for an address that others could reach: there are no API keys yet."""
+    if host not in ("127.0.0.1", "::1", "localhost"):
+        raise Failure(
+            f"refusing to listen on {host}: the API has no authentication yet, so it listens"
+            " on loopback only; put a proxy that authenticates in front of it",
+            USAGE,
+        )
+
+
+def _start(text: str | None) -> int | None:
+    try:
+        return None if text is None else parse_time(text)
+    except ValueError as error:
+        raise Failure(f"--start: {error}", USAGE) from None
+
+
+def up(
+    *,
+    port: int = 8000,
+    host: str = "127.0.0.1",
+    data: Path | None = None,
+    redis: str | None = None,
+    redis_port: int = 6390,
+    signal: str = "simulated",
+    speed: float | None = None,
+    start: str | None = None,
+    config: ConfigFile = None,
+    log_level: LogLevel = "warning",
+) -> None:
+    """Run everything on this machine: the bundled server and all roles, in one process.
+
+    Parameters
+    ----------
+    port
+        HTTP port.
+    host
+        HTTP address; loopback only.
+    data
+        Directory for the server's files and checkpoints.
+    redis
+        URL of a server of yours, instead of the bundled one.
+    redis_port
+        Port of the bundled server; another is taken if it is in use.
+    signal
+        Carbon signal: "simulated", or "csv:PATH[:COLUMN]".
+    speed
+        Play a trace, and the clock of deadlines and deferrals, so many times faster.
+    start
+        Time in the trace at which to begin, such as 2020-06-01T00:00Z.
+    """
+    from carbon_orchestrator import app
+
+    loopback_only(host)
+    if speed is not None and not 0 < speed <= 1_000_000:
+        raise Failure("--speed must be above 0 and at most 1000000", USAGE)
+    logs.configure(log_level)
+    settings = app.Settings(
+        data=data or default_data_dir(),
+        host=host,
+        port=port,
+        redis=redis,
+        redis_port=redis_port,
+        signal=signal,
+        speed=speed,
+        start=_start(start),
+    )
+    loaded = load(config)
+
+    async def main() -> None:
+        await app.up(loaded, settings, _greet)
+
+    run_async(main)
+
+
+def _greet(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
+
+
+def _serve(
+    redis: str,
+    config: Path | None,
+    log_level: str,
+    part: Callable[[Runtime], Awaitable[Callable[[], Coroutine[Any, Any, None]]]],
+) -> None:
+    """Run one role until a signal: wait for the server, build the role, run it."""
+    from carbon_orchestrator.app import run_until_stopped
+
+    logs.configure(log_level)
+    loaded: Config = load(config)
+
+    async def main() -> None:
+        runtime = Runtime(redis, loaded)
+
+        async def role() -> None:
+            if await runtime.ready():
+                await (await part(runtime))()
+
+        try:
+            await run_until_stopped(runtime, role)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(10):
+                await runtime.aclose()
+
+    run_async(main)
+
+
+def gateway(
+    *,
+    redis: Redis = _DEFAULT_REDIS,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    config: ConfigFile = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Serve HTTP and publish what comes in."""
+    loopback_only(host)
+
+    async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
+        from carbon_orchestrator.gateway.component import Gateway
+
+        return Gateway(runtime, host, port).run
+
+    _serve(redis, config, log_level, part)
+
+
+def signal(
+    *,
+    redis: Redis = _DEFAULT_REDIS,
+    signal: str = "simulated",
+    speed: float | None = None,
+    start: str | None = None,
+    config: ConfigFile = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Publish the grid's carbon intensity.
+
+    Parameters
+    ----------
+    signal
+        "simulated", or "csv:PATH[:COLUMN]".
+    speed
+        Play it so many times faster than real time (simulated: 60).
+    start
+        Time in the trace at which to begin.
+    """
+
+    async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
+        from carbon_orchestrator.signal.publishing import SignalRole
+
+        role = SignalRole(runtime, signal, speed=speed, start=_start(start))
+        await role.establish_clock()
+        return role.run
+
+    _serve(redis, config, log_level, part)
+
+
+def router(
+    *, redis: Redis = _DEFAULT_REDIS, config: ConfigFile = None, log_level: LogLevel = "info"
+) -> None:
+    """Decide when and on which pool jobs run."""
+
+    async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
+        from carbon_orchestrator.router.component import Router
+
+        return Router(runtime).run
+
+    _serve(redis, config, log_level, part)
+
+
+def worker(
+    *,
+    pool: Pool,
+    slots: int | None = None,
+    data: Path | None = None,
+    redis: Redis = _DEFAULT_REDIS,
+    config: ConfigFile = None,
+    log_level: LogLevel = "info",
+) -> None:
+    """Run jobs of one pool.
+
+    Parameters
+    ----------
+    pool
+        "fast" or "eco".
+    slots
+        Jobs run at once; by default as the configuration says.
+    data
+        Directory for checkpoints.
+    """
+    if slots is not None and not 1 <= slots <= 10_000:
+        raise Failure("--slots must be 1 to 10000", USAGE)
+
+    async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
+        from carbon_orchestrator.worker.component import WorkerRole
+        from carbon_orchestrator.worker.guardian import Guardian
+
+        guardian = Guardian()
+        guardian.start()
+        role = WorkerRole(runtime, pool, data or default_data_dir(), guardian, slots=slots)
+
+        async def run() -> None:
+            try:
+                await role.run()
+            finally:
+                guardian.close()
+
+        return run
+
+    _serve(redis, config, log_level, part)
+
+
+def accounting(
+    *, redis: Redis = _DEFAULT_REDIS, config: ConfigFile = None, log_level: LogLevel = "info"
+) -> None:
+    """Sum up energy and emissions, and keep the streams bounded."""
+
+    async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
+        from carbon_orchestrator.accounting.component import Accounting
+
+        return Accounting(runtime).run
+
+    _serve(redis, config, log_level, part)
+
+
+def redis_url(redis: str | None, data: Path | None) -> str:
+    """The server to talk to: as given, $CARBON_REDIS_URL, that of a running `up`, or default."""
+    if given := redis or os.environ.get("CARBON_REDIS_URL"):
+        return given
+    try:
+        return ((data or default_data_dir()) / "redis-url").read_text().strip()
+    except OSError:
+        return _DEFAULT_REDIS

@@ -1,0 +1,126 @@
+"""What the gateway reads of the deployment: jobs, totals, the state of streams."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from redis.asyncio import Redis
+
+from carbon_orchestrator.job_view import SUMMARY_FIELDS, details, summary
+from carbon_orchestrator.lifecycle import STATES, TERMINAL
+from carbon_orchestrator.topology import Topology
+from streams.inspection import GroupState, group_states
+from streams.scripts import GATHER
+
+
+class BadCursor(ValueError):
+    """A cursor that this gateway did not give out."""
+
+
+class Reading:
+    """Read-only queries on one partition."""
+
+    def __init__(self, redis: Redis, topology: Topology) -> None:
+        self._redis = redis
+        self._topology = topology
+
+    async def job(self, job_id: str) -> dict[str, Any] | None:
+        """A job with its timeline; None if there is none (or no longer)."""
+        record: Any = await self._redis.hgetall(self._topology.record(job_id))
+        return details(job_id, record) if record else None
+
+    async def digest(self, job_id: str) -> str | None:
+        """The fingerprint of the submission that made a job."""
+        value: Any = await self._redis.hget(self._topology.record(job_id), "digest")
+        return None if value is None else value.decode()
+
+    async def jobs(
+        self, states: list[str], limit: int, cursor: str | None
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """A page of jobs in these states, latest submission first, and the next page's cursor."""
+        before = _parse_cursor(cursor) if cursor else None
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for state in states:
+                pipeline.zrange(
+                    self._topology.index(state),
+                    "+inf" if before is None else before[0],
+                    "-inf",
+                    byscore=True,
+                    desc=True,
+                    offset=0,
+                    # Jobs of the same millisecond as the cursor are read again and skipped.
+                    num=limit + 1 if before is None else limit * 2 + 501,
+                    withscores=True,
+                )
+            rows: Any = await pipeline.execute()
+        found = sorted(
+            ((int(score), member.decode()) for row in rows for member, score in row), reverse=True
+        )
+        if before is not None:
+            found = [each for each in found if each < before]
+        page = found[:limit]
+        if not page:
+            return [], None
+        keys = [self._topology.record(job_id) for _, job_id in page]
+        records = await GATHER(self._redis, keys, list(SUMMARY_FIELDS))
+        shown = [summary(job_id, row) for (_, job_id), row in zip(page, records, strict=True)]
+        following = _cursor(*page[-1]) if len(found) > limit else None
+        return [each for each in shown if each is not None], following
+
+    async def counts(self) -> dict[str, int]:
+        """How many jobs are on record in each state."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for state in STATES:
+                pipeline.zcard(self._topology.index(state))
+            rows = await pipeline.execute()
+        return dict(zip(STATES, map(int, rows), strict=True))
+
+    async def unfinished(self) -> int:
+        """How many jobs are not in a terminal state."""
+        counts = await self.counts()
+        return sum(count for state, count in counts.items() if state not in TERMINAL)
+
+    async def totals(self, first: str | None, last: str | None) -> dict[str, Mapping[bytes, bytes]]:
+        """The hashes of the days from `first` to `last` (2020-01-31), both included."""
+        start = int(first.replace("-", "")) if first else "-inf"
+        end = int(last.replace("-", "")) if last else "+inf"
+        days: Any = await self._redis.zrange(
+            self._topology.days,
+            start,
+            end,
+            byscore=True,
+        )
+        names = [each.decode() for each in days]
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for name in names:
+                pipeline.hgetall(self._topology.totals(name))
+            rows: Any = await pipeline.execute()
+        return dict(zip(names, rows, strict=True))
+
+    async def groups(self) -> list[GroupState]:
+        """Every stream and group, in the order of the data path."""
+        return [
+            state
+            for streams in self._topology.groups.values()
+            for stream in streams
+            for state in await group_states(self._redis, stream)
+        ]
+
+    async def dead_letters(self) -> int:
+        return int(await self._redis.xlen(self._topology.dead_letters))
+
+
+def _cursor(score: int, job_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{score}:{job_id}".encode()).decode().rstrip("=")
+
+
+def _parse_cursor(cursor: str) -> tuple[int, str]:
+    try:
+        text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        score, _, job_id = text.partition(":")
+        return int(score), job_id
+    except (ValueError, binascii.Error):
+        raise BadCursor("the cursor is none that was given out; start without one") from None

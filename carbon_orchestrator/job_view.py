@@ -1,0 +1,121 @@
+"""What people see of a job: its record put into words and a timeline. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from carbon_orchestrator.clock import rfc3339
+from carbon_orchestrator.events import Spec
+from carbon_orchestrator.lifecycle import TERMINAL
+
+_spec = msgspec.json.Decoder(Spec)
+#: The fields of a record that `summary` needs, in order.
+SUMMARY_FIELDS = ("state", "spec", "attempt", "pool", "plan", "reason", "energy_mj", "emissions_ug")
+
+
+def summary(job_id: str, row: list[bytes | None]) -> dict[str, Any] | None:
+    """One line of a list of jobs, from the SUMMARY_FIELDS of its record; None if there is none."""
+    named = {name: value for name, value in zip(SUMMARY_FIELDS, row, strict=True) if value}
+    return _head(job_id, named) if "state" in named else None
+
+
+def details(job_id: str, record: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """All there is to say of a job: state, timeline with reasons, energy and emissions."""
+    named = {name.decode(): value for name, value in record.items()}
+    job = _head(job_id, named)
+    spec = _spec.decode(named["spec"])
+    job["payload"] = spec.payload
+    job["labels"] = spec.labels
+    job["interruptible"] = spec.interruptible
+    job["replans"] = int(named.get("replans", 0))
+    job["failures"] = int(named.get("failures", 0))
+    job["timeline"], job["runs"] = _timeline(spec, named)
+    if "energy_mj" in job and job["runs"]:
+        last = job["runs"][-1]
+        job["energy_method"] = last.get("energy_method")
+        job["energy_uncertainty"] = last.get("energy_uncertainty")
+        baseline = int(named.get("baseline_ug", 0))
+        job["baseline_ug"] = baseline
+        job["avoided_ug"] = baseline - job["emissions_ug"]
+        job["unpriced_mj"] = int(named.get("unpriced_mj", 0))
+    return job
+
+
+def _head(job_id: str, named: Mapping[str, bytes]) -> dict[str, Any]:
+    spec = _spec.decode(named["spec"])
+    state = named["state"].decode()
+    job: dict[str, Any] = {
+        "id": job_id,
+        "state": state,
+        "type": spec.type,
+        "urgency": spec.urgency,
+        "project": spec.project,
+        "submitted_at": rfc3339(spec.submitted_at),
+        "deadline": None if spec.deadline is None else rfc3339(spec.deadline),
+        "attempts": int(named.get("attempt", 0)),
+        "pool": named["pool"].decode() if "pool" in named else None,
+    }
+    if state == "deferred" and "plan" in named:
+        plan = msgspec.json.decode(named["plan"])
+        job["planned_start"] = rfc3339(plan["start"])
+        if plan.get("latest_start") is not None:
+            job["latest_start"] = rfc3339(plan["latest_start"])
+        job["planned_pool"] = plan.get("pool")
+        job["reason"] = plan["reason"]
+    if state in TERMINAL and "reason" in named:
+        job["reason"] = named["reason"].decode("utf-8", "replace")
+    if "energy_mj" in named or state == "completed":
+        job["energy_mj"] = int(named.get("energy_mj", 0))
+        job["emissions_ug"] = int(named.get("emissions_ug", 0))
+    return job
+
+
+def _timeline(
+    spec: Spec, named: Mapping[str, bytes]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The steps in order of time, and the ended attempts."""
+    steps: list[tuple[int, int, dict[str, Any]]] = []
+    runs: list[dict[str, Any]] = []
+
+    def add(at: int, what: str, **more: Any) -> None:
+        shown = {name: value for name, value in more.items() if value is not None}
+        steps.append((at, len(steps), {"at": rfc3339(at), "event": what, **shown}))
+
+    add(spec.submitted_at, "submitted")
+    if "plan" in named:
+        plan = msgspec.json.decode(named["plan"])
+        add(
+            plan["at"],
+            "deferred",
+            reason=plan["reason"],
+            planned_start=rfc3339(plan["start"]),
+            intensity=plan.get("intensity"),
+            band=plan.get("band"),
+        )
+    for number in range(1, int(named.get("attempt", 0)) + 1):
+        if (raw := named.get(f"{number}.dispatched")) is not None:
+            dispatched = msgspec.json.decode(raw)
+            add(
+                dispatched["at"],
+                "dispatched",
+                attempt=number,
+                pool=dispatched["pool"],
+                reason=dispatched["reason"],
+                intensity=dispatched.get("intensity"),
+                band=dispatched.get("band"),
+            )
+        if (raw := named.get(f"{number}.started")) is not None:
+            started = msgspec.json.decode(raw)
+            add(started["at"], "started", attempt=number, worker=started["worker"])
+        if (raw := named.get(f"{number}.finished")) is not None:
+            finished = msgspec.json.decode(raw)
+            runs.append({"attempt": number, **finished, "at": rfc3339(finished["at"])})
+            add(finished["at"], finished["outcome"], attempt=number, reason=finished.get("error"))
+    state = named["state"].decode()
+    if state in ("rejected", "cancelled") and not (runs and runs[-1]["outcome"] == state):
+        reason = named.get("reason", b"").decode("utf-8", "replace")
+        add(int(named.get("ended_at", spec.submitted_at)), state, reason=reason)
+    return [step for _, _, step in sorted(steps, key=lambda each: each[:2])], runs

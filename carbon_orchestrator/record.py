@@ -1,0 +1,92 @@
+"""The record of a job, a hash, and how a commit changes it.
+
+Fields: `state`; `attempt` (the current or last one, which is also the fence); `failures`
+(attempts that failed); `spec` (JSON of Spec); `digest` of the submission if it had an
+idempotency key; `plan` (JSON, the latest deferral) and `replans`; `pool`; `cancel` (the
+reason, once asked for); `reason` (of a rejection or cancellation); `N.dispatched` (JSON of
+Decision), `N.started`, `N.finished` (JSON) per attempt; `energy_mj`, `emissions_ug`,
+`baseline_ug`, the sums over all attempts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from carbon_orchestrator.lifecycle import TERMINAL, State, allowed
+from carbon_orchestrator.topology import Topology
+from streams.commit import Transaction
+
+Fields = Mapping[str, str | bytes | int]
+
+
+def create(
+    transaction: Transaction, topology: Topology, job_id: str, submitted_at: int, fields: Fields
+) -> None:
+    """Guard that there is no such record, and write it, "submitted"."""
+    transaction.require_absent(topology.record(job_id))
+    _enter(transaction, topology, job_id, "submitted", submitted_at, fields, 0, None)
+
+
+def admit(
+    transaction: Transaction,
+    topology: Topology,
+    job_id: str,
+    new: State,
+    submitted_at: int,
+    fields: Fields,
+    expire_s: int,
+    wake: int | None = None,
+) -> None:
+    """The first decision about a job: the gateway made its record ("submitted"), or, for a
+    job published straight to the stream, nobody did."""
+    transaction.require_field(topology.record(job_id), "state", "submitted", "")
+    transaction.write("ZREM", topology.index("submitted"), job_id)
+    _enter(transaction, topology, job_id, new, submitted_at, fields, expire_s, wake)
+
+
+def move(
+    transaction: Transaction,
+    topology: Topology,
+    job_id: str,
+    old: State,
+    new: State,
+    submitted_at: int,
+    fields: Fields,
+    expire_s: int,
+    wake: int | None = None,
+) -> None:
+    """Guard that the job is in `old`, and write its change to `new`.
+
+    `submitted_at` (grid ms) orders the job in the index of its new state. A job goes to
+    "deferred" with a `wake` (grid ms), and to a terminal state to expire after `expire_s`.
+    Raises ValueError for a change that the lifecycle does not know.
+    """
+    if not allowed(old, new):
+        raise ValueError(f"a job cannot go from {old} to {new}")
+    transaction.require_field(topology.record(job_id), "state", old)
+    if new != old:
+        transaction.write("ZREM", topology.index(old), job_id)
+        if old == "deferred":
+            transaction.write("ZREM", topology.wake, job_id)
+    _enter(transaction, topology, job_id, new, submitted_at, fields, expire_s, wake)
+
+
+def _enter(
+    transaction: Transaction,
+    topology: Topology,
+    job_id: str,
+    state: State,
+    submitted_at: int,
+    fields: Fields,
+    expire_s: int,
+    wake: int | None,
+) -> None:
+    if (wake is not None) != (state == "deferred"):
+        raise ValueError("a deferred job, and no other, has a wake-up")
+    record = topology.record(job_id)
+    transaction.set_fields(record, {"state": state, **fields})
+    transaction.write("ZADD", topology.index(state), submitted_at, job_id)
+    if wake is not None:
+        transaction.write("ZADD", topology.wake, wake, job_id)
+    if state in TERMINAL:
+        transaction.write("EXPIRE", record, expire_s)

@@ -1,0 +1,204 @@
+"""The router: joins jobs with the grid's intensity and hands each to a pool, or defers it.
+
+Three loops: one consumes jobs and cancellations, one reconsiders every deferred job at each
+intensity event, one releases those whose planned start has come. Any number of routers may
+run; guards make each change happen once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import anyio
+import structlog
+
+from carbon_orchestrator.events import CancelRequested, JobSubmitted
+from carbon_orchestrator.router.outlook import Bands
+from carbon_orchestrator.router.routing import WAITING_FIELDS, Routing, learned_from, waiting
+from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.signal.intensities import Intensities
+from carbon_orchestrator.topology import CODEC, ROUTER
+from streams.commit import Transaction
+from streams.consumer import Consumer
+from streams.errors import CommitUnknown, is_transient
+from streams.event import Entry
+from streams.retry import backoff
+from streams.scripts import GATHER
+from streams.table import Table
+
+log = structlog.get_logger(__name__)
+
+_CHUNK = 500
+_POLL_SECONDS = 0.1
+_LEARN_SECONDS = 2.0
+
+
+class Router:
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        config, topology = runtime.config, runtime.topology
+        self.routing = Routing(topology, config)
+        self.intensities = Intensities(config.zone, Bands.of(config.threshold))
+        self.table = Table(runtime.connect(), CODEC, topology.intensity, self.intensities.apply)
+        name = runtime.consumer_name("router")
+        lease_ms = round(config.lease_s * 1000)
+        self._jobs = Consumer(
+            runtime.group(ROUTER, name, [topology.jobs_urgent, topology.jobs]),
+            runtime.committer(),
+            self.process_jobs,
+            lease_ms=lease_ms,
+            max_deliveries=config.limits.deliveries,
+        )
+        self._intensity = Consumer(
+            runtime.group(ROUTER, name, [topology.intensity]),
+            runtime.committer(),
+            self.process_intensity,
+            # A sweep over a million deferred jobs takes longer than one lease.
+            lease_ms=lease_ms * 10,
+            max_deliveries=config.limits.deliveries,
+        )
+        self._committer = runtime.committer()
+        self._reader = runtime.connect()
+        self._sweeper = runtime.connect()
+        self.learned = learned_from({})
+
+    async def run(self) -> None:
+        """Route until stopped."""
+        stop = self.runtime.stop
+        await self._load()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.table.run, stop)
+            tasks.start_soon(self._learn)
+            tasks.start_soon(self._jobs.run, stop)
+            tasks.start_soon(self._intensity.run, stop)
+            tasks.start_soon(self._release)
+
+    async def _load(self) -> None:
+        """The grid must be known before the first decision."""
+        waits = backoff()
+        while not self.runtime.stop.is_set():
+            try:
+                await self.table.load()
+                await self._read_run_times()
+                return
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                await self.runtime.stop.sleep(next(waits))
+
+    # -- jobs ----------------------------------------------------------------------------------
+
+    async def process_jobs(self, entries: Sequence[Entry]) -> list[Transaction]:
+        """One transaction per entry, with a step for each event in it."""
+        clock = self.runtime.clock
+        now = clock.now()
+        outlook = self.intensities.outlook()
+        outcomes = []
+        for entry in entries:
+            outcome = Transaction()
+            for message in entry.messages:
+                if isinstance(message.event, JobSubmitted):
+                    step = self.routing.submitted(
+                        message,
+                        entry,
+                        clock.grid(message.at_ms),
+                        outlook,
+                        self.learned,
+                        now,
+                        clock.speed,
+                    )
+                elif isinstance(message.event, CancelRequested):
+                    step = self.routing.cancel_requested(message.event, now)
+                else:
+                    raise TypeError(f"{message.event.event_type} does not belong on this stream")
+                outcome.steps.append(step)
+            outcomes.append(outcome)
+        return outcomes
+
+    # -- deferred jobs ---------------------------------------------------------------------------
+
+    async def process_intensity(self, entries: Sequence[Entry]) -> list[Transaction]:
+        """Reconsider every deferred job once for the whole batch."""
+        for entry in entries:
+            for message in entry.messages:
+                self.intensities.apply(message)
+        cursor = b"0"
+        index = self.runtime.topology.wake
+        while not self.runtime.stop.is_set():
+            cursor, flat = await self._sweeper.execute_command(
+                "ZSCAN", index, cursor, "COUNT", _CHUNK
+            )
+            await self._reconsider([member.decode() for member, _ in flat])
+            if int(cursor) == 0:
+                break
+        return [Transaction() for _ in entries]
+
+    async def _release(self) -> None:
+        """Reconsider jobs whose planned start has come, soonest first."""
+        stop, index = self.runtime.stop, self.runtime.topology.wake
+        waits = backoff()
+        while not stop.is_set():
+            try:
+                due: Any = await self._reader.zrange(
+                    index,
+                    "-inf",
+                    self.runtime.now(),
+                    byscore=True,
+                    offset=0,
+                    num=_CHUNK,
+                )
+                moved = await self._reconsider([member.decode() for member in due]) if due else 0
+                waits = backoff()
+                if len(due) < _CHUNK or not moved:
+                    await stop.sleep(_POLL_SECONDS)
+            except Exception as error:
+                if not isinstance(error, CommitUnknown) and not is_transient(error):
+                    log.exception("releasing failed, going on")
+                await stop.sleep(next(waits))
+
+    async def _reconsider(self, job_ids: list[str]) -> int:
+        """Decide anew about these jobs; returns how many changed."""
+        if not job_ids:
+            return 0
+        topology = self.runtime.topology
+        rows = await GATHER(
+            self._sweeper, [topology.record(each) for each in job_ids], list(WAITING_FIELDS)
+        )
+        clock = self.runtime.clock
+        now, outlook = clock.now(), self.intensities.outlook()
+        changes = []
+        for job_id, row in zip(job_ids, rows, strict=True):
+            job = waiting(row)
+            if job is None:
+                if row[0] is None:
+                    # The record is gone (flushed or expired by hand): so is its place in line.
+                    stale = Transaction().require_absent(topology.record(job_id))
+                    stale.write("ZREM", topology.index("deferred"), job_id)
+                    changes.append(stale.write("ZREM", topology.wake, job_id))
+                continue
+            change = self.routing.reconsidered(job, outlook, self.learned, now, clock.speed)
+            if change is not None:
+                changes.append(change)
+        return sum(await self._committer.commit(changes))
+
+    # -- run times ---------------------------------------------------------------------------------
+
+    async def _learn(self) -> None:
+        stop = self.runtime.stop
+        while not stop.is_set():
+            await stop.sleep(_LEARN_SECONDS)
+            try:
+                await self._read_run_times()
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("run times unreadable, going on")
+
+    async def _read_run_times(self) -> None:
+        topology, pools = self.runtime.topology, self.runtime.config.pools
+        names = [(each, pool) for each in self.runtime.config.types for pool in pools]
+        async with self._reader.pipeline(transaction=False) as pipeline:
+            for job_type, pool in names:
+                pipeline.hgetall(topology.durations(job_type, pool))
+            rows = await pipeline.execute()
+        self.learned = learned_from(dict(zip(names, rows, strict=True)))

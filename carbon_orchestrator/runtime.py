@@ -1,0 +1,116 @@
+"""What every role stands on: the server, the partition's names, the grid clock, the stop."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+
+import structlog
+from redis.asyncio import Redis
+
+from carbon_orchestrator.clock import GridClock, from_fields, wall_ms
+from carbon_orchestrator.config import Config
+from carbon_orchestrator.topology import CODEC, Topology
+from streams.commit import Committer
+from streams.connection import connect
+from streams.errors import is_transient
+from streams.group import Group
+from streams.keys import Partition
+from streams.retry import backoff
+from streams.stop import Stop
+
+log = structlog.get_logger(__name__)
+
+_CLOCK_SECONDS = 1.0
+
+
+def unique_name(role: str) -> str:
+    """A consumer name that no other process has."""
+    return f"{role}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:6]}"
+
+
+class Runtime:
+    """One process's view of a deployment. Connections made here are closed by `aclose`."""
+
+    def __init__(self, url: str, config: Config, *, partition: int = 0, name: str = "") -> None:
+        self.url = url
+        self.config = config
+        self.topology = Topology(Partition(config.namespace, partition))
+        self.stop = Stop()
+        self.clock = GridClock()
+        self.name = name
+        self._clients: list[Redis] = []
+        self._committers: list[Committer] = []
+
+    def consumer_name(self, role: str) -> str:
+        """Stable when the process was given a name, else unique."""
+        return f"{role}-{self.name}" if self.name else unique_name(role)
+
+    def connect(self) -> Redis:
+        """A new connection: every blocking reader needs one of its own."""
+        client = connect(self.url)
+        self._clients.append(client)
+        return client
+
+    def committer(self, patience: float = 60.0) -> Committer:
+        """A new committer with a connection of its own."""
+        committer = Committer(connect(self.url), self.topology.partition, patience=patience)
+        self._committers.append(committer)
+        return committer
+
+    def group(self, group: str, consumer: str, lanes: list[str]) -> Group:
+        return Group(self.connect(), CODEC, group, consumer, lanes)
+
+    def now(self) -> int:
+        """Grid time, ms."""
+        return self.clock.now()
+
+    async def ready(self) -> bool:
+        """Wait for the server, then read the clock. False if stopped before."""
+        client = self.connect()
+        waits = backoff(0.1, 3.0)
+        while not self.stop.is_set():
+            try:
+                self.clock = from_fields(await client.hgetall(self.topology.clock))
+                return True
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("waiting for the server", server=_shown(self.url), error=str(error))
+                await self.stop.sleep(next(waits))
+        return False
+
+    async def follow_clock(self) -> None:
+        """Keep `clock` as the deployment has it, until the stop."""
+        client = self.connect()
+        while not self.stop.is_set():
+            try:
+                self.clock = from_fields(await client.hgetall(self.topology.clock))
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("clock unreadable")
+            await self.stop.sleep(_CLOCK_SECONDS)
+
+    async def aclose(self) -> None:
+        for committer in self._committers:
+            await committer.aclose()
+        for client in self._clients:
+            await client.aclose()
+
+
+async def server_time_ms(client: Redis) -> int:
+    """The server's wall clock, ms."""
+    seconds, microseconds = await client.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+def clock_skew_ms(server_ms: int) -> int:
+    """How far this machine's wall clock is ahead of the server's."""
+    return wall_ms() - server_ms
+
+
+def _shown(url: str) -> str:
+    """The URL without its password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"

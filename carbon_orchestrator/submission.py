@@ -1,0 +1,154 @@
+"""From what somebody submitted to a job that can be decided about: all checks, pure."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from typing import Any
+
+import msgspec
+
+from carbon_orchestrator.clock import parse_time, rfc3339
+from carbon_orchestrator.config import Config
+from carbon_orchestrator.durations import milliseconds, seconds
+from carbon_orchestrator.events import JobSubmitted, Spec
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@/-]{0,63}")
+_JOB_ID = re.compile(r"[0-9a-z]{26}-\d{1,5}")
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+_MAX_LABELS = 32
+_MAX_LABEL = 256
+_MAX_DEADLINE_MS = 400 * 86_400_000
+
+
+class Invalid(ValueError):
+    """A submission that cannot be accepted. `field` is the path of the offending field."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownType(Invalid):
+    """No handler is configured for the job's type."""
+
+
+class DeadlinePassed(Invalid):
+    """The deadline was over when the job was submitted."""
+
+
+def _base32(number: int) -> str:
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+
+
+def new_job_id(partition: int) -> str:
+    """A fresh id: 48 bits of time and 80 random bits (a ULID), then the partition."""
+    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
+    return f"{_base32(value)}-{partition}"
+
+
+def derived_job_id(partition: int, *identity: str) -> str:
+    """The id that belongs to an identity, the same each time: submitting twice is one job."""
+    digest = hashlib.sha256("\0".join(identity).encode()).digest()
+    return f"{_base32(int.from_bytes(digest[:16]))}-{partition}"
+
+
+def is_job_id(text: str, partition: int) -> bool:
+    """Whether `text` is formed like a job id of this partition."""
+    return _JOB_ID.fullmatch(text) is not None and text.endswith(f"-{partition}")
+
+
+def accept(
+    submitted: JobSubmitted,
+    config: Config,
+    job_id: str,
+    now: int,
+    traceparent: str | None = None,
+) -> Spec:
+    """The job that was submitted at `now` (grid ms). Raises Invalid with the field's path."""
+    job_type = config.types.get(submitted.type)
+    if job_type is None:
+        known = ", ".join(sorted(config.types))
+        raise UnknownType(f"no type {submitted.type[:64]!r} is configured; known: {known}", "type")
+    if len(submitted.payload) > config.limits.max_payload:
+        raise Invalid(f"the payload is over {config.limits.max_payload} bytes", "payload")
+    if bytes(submitted.payload).lstrip()[:1] != b"{":
+        raise Invalid("the payload must be a JSON object", "payload")
+    if not _NAME.fullmatch(submitted.project):
+        raise Invalid("a project is 1-64 letters, digits and _ . @ / -", "project")
+    _check_labels(submitted.labels)
+    if submitted.max_attempts is not None and not 1 <= submitted.max_attempts <= 100:
+        raise Invalid("max_attempts must be 1 to 100", "max_attempts")
+    return Spec(
+        job_id=job_id,
+        type=submitted.type,
+        urgency=submitted.urgency,
+        submitted_at=now,
+        deadline=_deadline(submitted, config, now),
+        payload=submitted.payload,
+        expected_duration=_length("expected_duration", submitted.expected_duration),
+        interruptible=submitted.interruptible,
+        project=submitted.project,
+        labels=submitted.labels,
+        timeout=_length("timeout", submitted.timeout),
+        max_attempts=submitted.max_attempts,
+        traceparent=traceparent,
+    )
+
+
+def _deadline(submitted: JobSubmitted, config: Config, now: int) -> int | None:
+    value: Any = submitted.deadline
+    if value is None:
+        default = config.urgency[submitted.urgency].deadline
+        return None if default == "none" else now + milliseconds(default)
+    try:
+        if isinstance(value, str) and re.match(r"\d{4}-", value):
+            deadline = parse_time(value)
+        else:
+            deadline = now + milliseconds(value)
+    except ValueError as error:
+        raise Invalid(f"{error}; or a time such as 2026-01-31T18:00:00Z", "deadline") from None
+    if deadline <= now:
+        raise DeadlinePassed(
+            f"the deadline {rfc3339(deadline)} is over; the clock stands at {rfc3339(now)}",
+            "deadline",
+        )
+    if deadline > now + _MAX_DEADLINE_MS:
+        raise Invalid(
+            f"the deadline is over 400 days away; the clock stands at {rfc3339(now)}", "deadline"
+        )
+    return deadline
+
+
+def _length(field: str, value: str | float | None) -> float | None:
+    if value is None:
+        return None
+    try:
+        length = seconds(value)
+    except ValueError as error:
+        raise Invalid(str(error), field) from None
+    if length <= 0:
+        raise Invalid("must be above 0", field)
+    return length
+
+
+def _check_labels(labels: dict[str, str]) -> None:
+    if len(labels) > _MAX_LABELS:
+        raise Invalid(f"at most {_MAX_LABELS} labels", "labels")
+    for name, value in labels.items():
+        if not _NAME.fullmatch(name):
+            raise Invalid("a label's name is 1-64 letters, digits and _ . @ / -", "labels")
+        if len(value) > _MAX_LABEL:
+            raise Invalid(f"a label's value has at most {_MAX_LABEL} characters", f"labels.{name}")
+
+
+_canonical = msgspec.json.Encoder(order="deterministic")
+
+
+def digest(submitted: JobSubmitted) -> str:
+    """A fingerprint of a submission's content, independent of field order and spacing."""
+    plain = msgspec.to_builtins(msgspec.structs.replace(submitted, payload=msgspec.Raw(b"{}")))
+    payload = msgspec.json.decode(submitted.payload)
+    return hashlib.sha256(_canonical.encode([plain, payload])).hexdigest()[:32]

@@ -1,0 +1,129 @@
+"""READ FIRST: the whole data path on one page.
+
+    HTTP ──► gateway ──► jobs ───────────┐
+    other services ───► jobs             ├─► router ──► dispatch.fast ─► worker(s) FAST ─┐
+    grid API/trace ─► signal ─► intensity┘     │   └──► dispatch.eco ──► worker(s) ECO  ─┤
+                                               └──► deferrals                            │
+      accounting ◄── emissions, completions ◄────────────────────────────────────────────┘
+
+| stream               | events                                    | written by       | group      |
+|----------------------|-------------------------------------------|------------------|------------|
+| jobs.urgent, jobs    | job.submitted, job.cancel_requested       | gateway, outside | router     |
+| intensity            | intensity.observed                        | signal           | router     |
+| deferrals            | job.deferred, job.rejected, job.cancelled | router           | -          |
+| dispatch.POOL[.LANE] | job.dispatched                            | router           | worker     |
+| completions          | job.started, job.completed, job.failed    | worker           | accounting |
+| emissions            | emissions.recorded                        | worker           | accounting |
+| dead-letters         | what nobody could process                 | any              | -          |
+
+Router, workers and gateway also follow `intensity` as a table, each on its own.
+Lanes are streams read in order: `urgent` before `due` (jobs that may wait no longer) before
+the rest, so urgent work never waits behind other work. State beside the streams:
+
+| key                  | what                                                                    |
+|----------------------|-------------------------------------------------------------------------|
+| job:ID               | hash: the job's record (record.py)                                      |
+| jobs.in:STATE        | sorted set: ids of the jobs in that state, by submission                |
+| wake                 | sorted set: ids of the deferred jobs, by planned start                  |
+| totals:DAY           | hash: sums of the day (accounting)                                      |
+| days                 | sorted set of the days that have totals                                 |
+| durations:TYPE:POOL  | hash: histogram of run times (accounting writes, router reads)          |
+| clock, signal        | hashes: the grid clock; what the signal published last, per zone        |
+| receipt:COMMITTER    | string: the last commit's receipt (streams/commit.py)                   |
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Literal
+
+from carbon_orchestrator.events import EVENTS, Pool, Urgency
+from streams.codec import Codec
+from streams.dead_letters import DEAD_LETTERS
+from streams.keys import Partition
+
+CODEC = Codec(EVENTS)
+
+Lane = Literal["urgent", "due", ""]
+#: In order of reading.
+LANES: tuple[Lane, ...] = ("urgent", "due", "")
+
+ROUTER = "router"
+WORKER = "worker"
+ACCOUNTING = "accounting"
+
+
+class Topology:
+    """Full key names of one partition."""
+
+    def __init__(self, partition: Partition) -> None:
+        self.partition = partition
+        key = partition.key
+        self.jobs = key("jobs")
+        self.jobs_urgent = key("jobs.urgent")
+        self.intensity = key("intensity")
+        self.deferrals = key("deferrals")
+        self.completions = key("completions")
+        self.emissions = key("emissions")
+        self.dead_letters = key(DEAD_LETTERS)
+        self.clock = key("clock")
+        self.signal = key("signal")
+        self.days = key("days")
+        self.wake = key("wake")
+        self._record = key("job:")
+        self._index = key("jobs.in:")
+        self._dispatch = key("dispatch.")
+
+    def jobs_lane(self, urgency: Urgency) -> str:
+        return self.jobs_urgent if urgency == "urgent" else self.jobs
+
+    def record(self, job_id: str) -> str:
+        return self._record + job_id
+
+    def index(self, state: str) -> str:
+        return self._index + state
+
+    def dispatch(self, pool: Pool, lane: Lane = "") -> str:
+        return f"{self._dispatch}{pool}.{lane}" if lane else self._dispatch + pool
+
+    def dispatch_lanes(self, pool: Pool) -> list[str]:
+        return [self.dispatch(pool, lane) for lane in LANES]
+
+    def totals(self, day: str) -> str:
+        return self.partition.key(f"totals:{day}")
+
+    def durations(self, job_type: str, pool: Pool) -> str:
+        return self.partition.key(f"durations:{job_type}:{pool}")
+
+    @cached_property
+    def groups(self) -> dict[str, list[str]]:
+        """Every stream that a group consumes, by group."""
+        return {
+            ROUTER: [self.jobs_urgent, self.jobs, self.intensity],
+            WORKER: [*self.dispatch_lanes("fast"), *self.dispatch_lanes("eco")],
+            ACCOUNTING: [self.completions, self.emissions],
+        }
+
+    @cached_property
+    def streams(self) -> list[str]:
+        """Every stream."""
+        grouped = [stream for streams in self.groups.values() for stream in streams]
+        return [*grouped, self.deferrals, self.dead_letters]
+
+
+#: Keys that live as long as the deployment, as names in a partition ("*" matches anything).
+PERMANENT = (
+    "jobs*",
+    "intensity",
+    "deferrals",
+    "dispatch.*",
+    "completions",
+    "emissions",
+    "dead-letters",
+    "totals:*",
+    "days",
+    "wake",
+    "durations:*",
+    "clock",
+    "signal",
+)

@@ -1,0 +1,57 @@
+"""How an attempt is stopped from outside, and how it ended: what all kinds of handler share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+import msgspec
+
+StopReason = Literal["cancelled", "timeout", "interrupted"]
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """How one attempt ended. `error` is None exactly where the handler did well by itself."""
+
+    stopped: StopReason | None = None  # why it was stopped from outside, if it was
+    error: str | None = None  # one line for a person
+    exit_code: int | None = None  # of a command; -N: killed by signal N
+    cpu_ms: float = 0.0  # user and system time of everything that ran for the attempt
+    applied: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = ()
+
+
+class StopWatch:
+    """Calls `stop` once, when `cancel` is set or `loop.time()` has reached `deadline`.
+
+    Costs no task: it stands in the event's own line of waiters. After `close` it never calls.
+    """
+
+    __slots__ = ("_stop", "_timer", "_waiting")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        cancel: asyncio.Event,
+        deadline: float,
+        stop: Callable[[StopReason], None],
+    ) -> None:
+        self._stop: Callable[[StopReason], None] | None = stop
+        self._timer = loop.call_at(deadline, self._fire, "timeout")
+        self._waiting = cancel.wait()
+        try:
+            waiter: asyncio.Future[object] = self._waiting.send(None)
+            waiter.add_done_callback(lambda _: self._fire("cancelled"))
+        except StopIteration:  # set already
+            loop.call_soon(self._fire, "cancelled")
+
+    def close(self) -> None:
+        self._stop = None
+        self._timer.cancel()
+        self._waiting.close()  # leaves the line
+
+    def _fire(self, reason: StopReason) -> None:
+        if stop := self._stop:
+            self.close()
+            stop(reason)

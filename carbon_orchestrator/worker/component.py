@@ -1,0 +1,304 @@
+"""The worker: takes no more than it can run at once, keeps its leases, commits each end once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import anyio
+import msgspec
+import structlog
+
+from carbon_orchestrator.durations import seconds
+from carbon_orchestrator.events import JobDispatched, Pool
+from carbon_orchestrator.router.outlook import Bands
+from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.signal.intensities import Intensities
+from carbon_orchestrator.topology import CODEC, WORKER
+from carbon_orchestrator.worker.attempts import TAKEOVER_FIELDS, Attempt, Attempts, takeover
+from carbon_orchestrator.worker.execution import Executor
+from carbon_orchestrator.worker.guardian import Guardian
+from streams.commit import Transaction
+from streams.connection import BLOCK_MS
+from streams.consumer import begin, bury_faults, dead_letter
+from streams.errors import CommitUnknown, is_missing_group, is_transient
+from streams.event import Entry
+from streams.group import Lease
+from streams.retry import backoff
+from streams.scripts import GATHER
+from streams.table import Table
+
+log = structlog.get_logger(__name__)
+
+
+class _Running(msgspec.Struct):
+    attempt: Attempt
+    cancel: asyncio.Event
+    task: asyncio.Task[None] | None = None
+    lost: bool = False  # the lease is another's: whatever comes out does not count
+    interrupted: bool = False  # the worker stops: the job goes on elsewhere
+
+
+class WorkerRole:
+    """One worker process of one pool."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        pool: Pool,
+        data_dir: Path,
+        guardian: Guardian,
+        *,
+        slots: int | None = None,
+    ) -> None:
+        self.runtime = runtime
+        self.pool = pool
+        config, topology = runtime.config, runtime.topology
+        self.slots = slots if slots is not None else config.pools[pool].slots
+        self.name = runtime.consumer_name(f"worker-{pool}")
+        self.attempts = Attempts(topology, config, pool, self.name)
+        self.executor = Executor(config, pool, guardian, data_dir)
+        self.intensities = Intensities(config.zone, Bands.of(config.threshold))
+        self.table = Table(runtime.connect(), CODEC, topology.intensity, self.intensities.apply)
+        self.group = runtime.group(WORKER, self.name, topology.dispatch_lanes(pool))
+        self.lease_ms = round(config.lease_s * 1000)
+        self._committer = runtime.committer()
+        self._renewals = runtime.group(WORKER, self.name, topology.dispatch_lanes(pool))
+        self._reader = runtime.connect()
+        self._running: dict[tuple[str, str], _Running] = {}
+        self._slot_freed = asyncio.Event()
+        self._heartbeat_stop = anyio.Event()
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    async def run(self) -> None:
+        """Work until stopped; then let running jobs end, within the drain time."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.table.run, self.runtime.stop)
+            tasks.start_soon(self._heartbeats)
+            tasks.start_soon(self._work)
+
+    async def _work(self) -> None:
+        stop = self.runtime.stop
+        waits = backoff()
+        again = False
+        while not stop.is_set():
+            try:
+                await self.group.ensure()
+                await self._recover(again)
+                again = True
+                next_claim = 0.0
+                while not stop.is_set():
+                    if not await self._free_slot():
+                        break
+                    if anyio.current_time() >= next_claim:
+                        next_claim = anyio.current_time() + self.lease_ms / 4000
+                        free = self.slots - len(self._running)
+                        await self._redelivered(await self.group.claim(self.lease_ms, free))
+                    await self._fetch()
+                    waits = backoff()
+            except Exception as error:
+                if isinstance(error, CommitUnknown) or is_transient(error):
+                    log.warning("server unavailable, waiting", pool=self.pool, error=str(error))
+                elif not is_missing_group(error):
+                    log.exception("worker failed, going on", pool=self.pool)
+                await stop.sleep(next(waits))
+        with anyio.CancelScope(shield=True):
+            await self._drain()
+
+    async def _free_slot(self) -> bool:
+        """Wait for one; False when stopped first."""
+        while len(self._running) >= self.slots:
+            self._slot_freed.clear()
+            with self.runtime.stop.cut():
+                await self._slot_freed.wait()
+            if self.runtime.stop.is_set():
+                return False
+        return True
+
+    async def _fetch(self) -> None:
+        """Take what free slots there are, most urgent first; wait for one job if there is none."""
+        entries: list[Entry] = []
+        with self.runtime.stop.cut():
+            entries = await self.group.take(self.slots - len(self._running))
+            if not entries:
+                block = min(BLOCK_MS, self.lease_ms // 4)
+                entries = await self.group.wait(1, block)
+        if entries:
+            await self._delivered(entries)
+
+    # -- from delivery to start --------------------------------------------------------------------
+
+    async def _delivered(self, entries: Sequence[Entry]) -> None:
+        """Start new deliveries, in one commit."""
+        attempts: list[Attempt] = []
+        buried: list[Transaction] = []
+        for entry in entries:
+            event = entry.messages[0].event if len(entry.messages) == 1 else None
+            if isinstance(event, JobDispatched) and not entry.faults:
+                attempts.append(Attempt(entry, event, event.attempt))
+            else:
+                buried.append(self._unusable(entry))
+        at = self.runtime.now()
+        starts = [self.attempts.start(each, at) for each in attempts]
+        results = await self._committer.commit([*starts, *buried])
+        doubtful = []
+        for attempt, started in zip(attempts, results, strict=False):
+            if started:
+                self._launch(attempt, at)
+            else:
+                doubtful.append(attempt.entry)
+        await self._redelivered(doubtful)
+
+    def _unusable(self, entry: Entry) -> Transaction:
+        if entry.faults:
+            transaction = begin(entry, WORKER)
+            bury_faults(transaction, entry, WORKER, self.runtime.topology.dead_letters)
+            return transaction
+        reason = "a dispatch entry carries exactly one job.dispatched event"
+        return dead_letter(entry, WORKER, self.runtime.topology.dead_letters, reason)
+
+    async def _recover(self, again: bool) -> None:
+        """Entries delivered to this consumer's name that this process does not run."""
+        after: dict[str, str] = {}
+        while entries := await self.group.own_pending(100, after, again=again):
+            after.update({entry.stream: entry.id for entry in entries})
+            strange = [each for each in entries if (each.stream, each.id) not in self._running]
+            await self._redelivered(strange)
+
+    async def _redelivered(self, entries: Sequence[Entry]) -> None:
+        """Deliveries whose job may have started before: ask its record what to do."""
+        usable = [
+            each
+            for each in entries
+            if not each.faults
+            and len(each.messages) == 1
+            and isinstance(each.messages[0].event, JobDispatched)
+        ]
+        await self._committer.commit(
+            [self._unusable(each) for each in entries if each not in usable]
+        )
+        if not usable:
+            return
+        keys = [self.runtime.topology.record(each.messages[0].event.spec.job_id) for each in usable]
+        rows = await GATHER(self._reader, keys, list(TAKEOVER_FIELDS))
+        at = self.runtime.now()
+        for entry, row in zip(usable, rows, strict=True):
+            if (entry.stream, entry.id) in self._running:
+                continue
+            action, attempt = takeover(entry, entry.messages[0].event, row)
+            if action == "drop":
+                await self._committer.apply(self.attempts.drop(entry))
+            elif action == "start":
+                if await self._committer.apply(self.attempts.start(attempt, at)):
+                    self._launch(attempt, at)
+            elif entry.deliveries > self.runtime.config.limits.deliveries:
+                log.error("job given up", job=attempt.job_id, deliveries=entry.deliveries)
+                await self._committer.apply(self.attempts.give_up(attempt, at))
+            elif await self._committer.apply(self.attempts.take_over(attempt, at)):
+                log.warning("job taken over", job=attempt.job_id, attempt=attempt.number)
+                self._launch(attempt, at, cancelled=row[3] is not None)
+
+    # -- running -----------------------------------------------------------------------------------
+
+    def _launch(self, attempt: Attempt, at: int, *, cancelled: bool = False) -> None:
+        running = _Running(attempt, asyncio.Event())
+        if cancelled:
+            running.cancel.set()
+        self._running[(attempt.entry.stream, attempt.entry.id)] = running
+        running.task = asyncio.create_task(self._run(running, at))
+
+    async def _run(self, running: _Running, started_at: int) -> None:
+        attempt = running.attempt
+        key = (attempt.entry.stream, attempt.entry.id)
+        try:
+            result = await self.executor.run(
+                attempt.event.spec, attempt.number, str(attempt.number), running.cancel
+            )
+            if running.lost:
+                return
+            if running.interrupted and result.outcome == "cancelled":
+                result = msgspec.structs.replace(result, outcome="interrupted")
+            clock = self.runtime.clock
+            done, final = self.attempts.finish(
+                attempt, result, started_at, clock.now(), self.intensities, clock
+            )
+            await self._commit_end(attempt, done)
+            if final:
+                await self.executor.discard(attempt.job_id)
+        except Exception:
+            # The lease runs out and the job is delivered again.
+            log.exception("attempt not recorded", job=attempt.job_id)
+        finally:
+            del self._running[key]
+            self._slot_freed.set()
+
+    async def _commit_end(self, attempt: Attempt, end: Transaction) -> None:
+        """The work is done: keep trying to say so while the server is away."""
+        waits = backoff(1.0, 10.0)
+        for _ in range(20):
+            try:
+                if not await self._committer.apply(end):
+                    log.warning(
+                        "end of attempt not counted: another worker has taken over",
+                        job=attempt.job_id,
+                        attempt=attempt.number,
+                    )
+                return
+            except CommitUnknown:
+                await asyncio.sleep(next(waits))
+        log.error("end of attempt lost", job=attempt.job_id)
+
+    async def _heartbeats(self) -> None:
+        """Renew every lease several times per lease; hear of cancellations that way."""
+        topology = self.runtime.topology
+        pause = min(1.0, self.lease_ms / 5000)
+        while not self._heartbeat_stop.is_set():
+            with anyio.move_on_after(pause):
+                await self._heartbeat_stop.wait()
+            current = list(self._running.values())
+            if not current:
+                continue
+            leases = [
+                Lease(
+                    each.attempt.entry.stream,
+                    each.attempt.entry.id,
+                    topology.record(each.attempt.job_id),
+                    str(each.attempt.number),
+                )
+                for each in current
+            ]
+            try:
+                signals = await self._renewals.renew(leases, "attempt", "cancel")
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("heartbeat failed, going on")
+                continue
+            for each, signal in zip(current, signals, strict=True):
+                if signal is None:
+                    log.warning("lease lost, job stopped", job=each.attempt.job_id)
+                    each.lost = True
+                    each.cancel.set()
+                elif signal:
+                    each.cancel.set()
+
+    async def _drain(self) -> None:
+        """Let running jobs end; what does not in time is interrupted and runs elsewhere."""
+        tasks = [each.task for each in self._running.values() if each.task is not None]
+        if tasks:
+            log.info("draining", pool=self.pool, jobs=len(tasks))
+            await asyncio.wait(tasks, timeout=seconds(self.runtime.config.drain))
+        for running in self._running.values():
+            running.interrupted = not running.cancel.is_set()
+            running.cancel.set()
+        if left := [task for task in tasks if not task.done()]:
+            await asyncio.wait(left, timeout=60)
+        self._heartbeat_stop.set()
+        try:
+            with anyio.fail_after(5):
+                await self.group.leave()
+        except Exception as error:
+            log.info("left without saying so", error=str(error))

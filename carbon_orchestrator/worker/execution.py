@@ -1,0 +1,283 @@
+"""Running attempts of jobs on this worker, whatever their handler, and measuring them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import structlog
+
+from carbon_orchestrator.config import Config, ConfigError, JobType, command_line
+from carbon_orchestrator.durations import seconds
+from carbon_orchestrator.events import Pool, Spec
+from carbon_orchestrator.worker.attempt import Ended
+from carbon_orchestrator.worker.callable import JobContext, PythonHandler, one_line
+from carbon_orchestrator.worker.command import base_environment, run_command
+from carbon_orchestrator.worker.energy import Energy, EnergyMeter
+from carbon_orchestrator.worker.guardian import Guardian
+from carbon_orchestrator.worker.output import OutputTail
+
+log = structlog.get_logger(__name__)
+
+Outcome = Literal["completed", "failed", "cancelled", "timeout", "interrupted"]
+
+_PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_REFRESH = 60.0  # seconds; energy counters wrap after many minutes at the soonest
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """How one attempt went, and what it burnt."""
+
+    outcome: Outcome
+    exit_code: int | None = None  # of a command; -N: killed by signal N
+    error: str | None = None  # one line for a person; None when completed
+    output: str = ""  # tail of stdout and stderr, or of a callable's log and result
+    output_bytes: int = 0  # all that was written
+    run_ms: int  # wall time
+    cpu_ms: float  # CPU time of everything that ran for it
+    energy: Energy
+    applied: tuple[str, ...] = ()
+    limitations: tuple[str, ...] = ()
+
+
+class Interrupted(asyncio.CancelledError):
+    """`run` was cancelled; `execution` says how the attempt ended and what it burnt."""
+
+    def __init__(self, execution: Execution) -> None:
+        super().__init__("interrupted")
+        self.execution = execution
+
+
+class _Type(msgspec.Struct, frozen=True):
+    """A job type, resolved: `argv` or `handler`."""
+
+    timeout: float
+    grace: float
+    gpus: tuple[int, ...]
+    environment: dict[str, str]
+    argv: list[str]
+    handler: PythonHandler | None
+    limitations: tuple[str, ...]
+
+
+class Executor:
+    """Runs attempts of `config`'s job types on one pool.
+
+    Resolves every type at once: ConfigError where a handler cannot be found. The guardian is
+    the process's own. Job directories are made under data_dir/checkpoints.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        pool: Pool,
+        guardian: Guardian,
+        data_dir: Path,
+        meter: EnergyMeter | None = None,
+    ) -> None:
+        self._pool: Pool = pool
+        self._placement = config.pools[pool]
+        self._guardian = guardian
+        self._directories = (data_dir / "checkpoints").absolute()
+        self._tail = config.limits.output_tail
+        gpus = {gpu for job_type in config.types.values() for gpu in job_type.gpus}
+        self.meter = meter if meter is not None else EnergyMeter(config.power, gpus)
+        self._types = {name: self._resolve(name, kind) for name, kind in config.types.items()}
+        self._running = 0
+        self._refresh: asyncio.TimerHandle | None = None
+        log.info(
+            "executor.ready", pool=pool, types=sorted(self._types), energy=self.meter.statement
+        )
+
+    def _resolve(self, name: str, job_type: JobType) -> _Type:
+        handler: PythonHandler | None = None
+        argv: list[str] = []
+        if job_type.python is not None:
+            placement = self._placement
+            try:
+                handler = PythonHandler(
+                    job_type.python, placement.nice, placement.cpus, placement.slots
+                )
+            except ConfigError as error:
+                raise ConfigError(f"types.{name}.python: {error}") from error
+        else:
+            argv = command_line(job_type)
+        return _Type(
+            seconds(job_type.timeout),
+            seconds(job_type.grace),
+            tuple(job_type.gpus),
+            {**base_environment(os.environ), **job_type.env},
+            argv,
+            handler,
+            self.meter.limitations(job_type.gpus),
+        )
+
+    def directory(self, job_id: str) -> Path:
+        """The job's own directory: checkpoints, and where its commands run.
+
+        A job's id may come from outside, so that it is not taken as a path unseen.
+        """
+        if _PLAIN_ID.fullmatch(job_id):
+            return self._directories / job_id
+        return self._directories / ("x-" + hashlib.sha256(job_id.encode()).hexdigest())
+
+    async def run(self, spec: Spec, attempt: int, fence: str, cancel: asyncio.Event) -> Execution:
+        """Run one attempt to its end; never raises for the job's faults.
+
+        It ends early, with the type's grace, when `cancel` is set or its timeout has passed.
+        Cancelling the caller ends it too, and raises Interrupted (a CancelledError).
+        """
+        kind = self._types.get(spec.type)
+        output = OutputTail(self._tail)
+        began = time.monotonic()
+        if kind is None:
+            ended = Ended(error=f"this worker has no job type {spec.type!r}")
+            return _execution(ended, "", output, began, self.meter.end(None, 0.0), ())
+        reading = self.meter.begin(kind.gpus)
+        self._enter()
+        try:
+            if kind.handler is not None:
+                ended = await self._call(kind, kind.handler, spec, attempt, fence, cancel, output)
+            else:
+                ended = await self._command(kind, spec, attempt, fence, cancel, output)
+        except Exception as error:  # ours, not the job's; the worker goes on all the same
+            log.exception("execution.broken", job_id=spec.job_id, attempt=attempt)
+            ended = Ended(error=f"internal error: {one_line(error)}")
+        finally:
+            self._leave()
+        energy = self.meter.end(reading, ended.cpu_ms)
+        why = ""
+        if ended.stopped is not None:
+            timeout = kind.timeout if spec.timeout is None else spec.timeout
+            why = f"timed out after {timeout:g} s" if ended.stopped == "timeout" else ended.stopped
+        execution = _execution(ended, why, output, began, energy, kind.limitations)
+        if execution.outcome == "interrupted":
+            raise Interrupted(execution)
+        return execution
+
+    async def discard(self, job_id: str) -> None:
+        """Remove the directory of a job that is over. Never raises: at worst it stays."""
+        directory = self.directory(job_id)
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError:
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+    async def _command(
+        self,
+        kind: _Type,
+        spec: Spec,
+        attempt: int,
+        fence: str,
+        cancel: asyncio.Event,
+        output: OutputTail,
+    ) -> Ended:
+        directory = self.directory(spec.job_id)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            return Ended(error=f"cannot make the job's directory: {error}")
+        environment = {
+            **kind.environment,
+            "CARBON_JOB_ID": spec.job_id,
+            "CARBON_ATTEMPT": str(attempt),
+            "CARBON_POOL": self._pool,
+            "CARBON_CHECKPOINT_DIR": str(directory),
+            "CARBON_FENCE": fence,
+        }
+        return await run_command(
+            kind.argv,
+            bytes(spec.payload),
+            output,
+            self._guardian,
+            cwd=directory,
+            environment=environment,
+            nice=self._placement.nice,
+            cpus=self._placement.cpus,
+            timeout=kind.timeout if spec.timeout is None else spec.timeout,
+            grace=kind.grace,
+            cancel=cancel,
+        )
+
+    async def _call(
+        self,
+        kind: _Type,
+        handler: PythonHandler,
+        spec: Spec,
+        attempt: int,
+        fence: str,
+        cancel: asyncio.Event,
+        output: OutputTail,
+    ) -> Ended:
+        try:
+            payload: dict[str, Any] = _decode_object(spec.payload)
+        except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            return Ended(error=f"the payload is not a JSON object: {error}")
+        directory = self.directory(spec.job_id)
+        context = JobContext(spec.job_id, attempt, self._pool, fence, directory, output)
+        return await handler.run(
+            payload,
+            context,
+            output,
+            timeout=kind.timeout if spec.timeout is None else spec.timeout,
+            grace=kind.grace,
+            cancel=cancel,
+        )
+
+    def _enter(self) -> None:
+        self._running += 1
+        if self._refresh is None and self.meter.wraps:
+            self._keep_fresh()
+
+    def _leave(self) -> None:
+        self._running -= 1
+        if self._running == 0 and self._refresh is not None:
+            self._refresh.cancel()
+            self._refresh = None
+
+    def _keep_fresh(self) -> None:
+        self.meter.refresh()
+        self._refresh = asyncio.get_running_loop().call_later(_REFRESH, self._keep_fresh)
+
+
+_decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def _execution(
+    ended: Ended,
+    why: str,
+    output: OutputTail,
+    began: float,
+    energy: Energy,
+    limitations: tuple[str, ...],
+) -> Execution:
+    """`why`: what stopped it, if something did; it goes before what came of that."""
+    outcome: Outcome
+    error = ended.error
+    if ended.stopped is not None:
+        outcome = ended.stopped
+        # A command's exit code after our own signal tells nothing more.
+        error = f"{why}; {error}" if error is not None and ended.exit_code is None else why
+    else:
+        outcome = "completed" if error is None else "failed"
+    return Execution(
+        outcome=outcome,
+        exit_code=ended.exit_code,
+        error=error,
+        output=output.text(),
+        output_bytes=output.total,
+        run_ms=round((time.monotonic() - began) * 1000),
+        cpu_ms=ended.cpu_ms,
+        energy=energy,
+        applied=ended.applied,
+        limitations=ended.limitations + limitations,
+    )

@@ -1,0 +1,237 @@
+"""The default policy's table, its deferrals, and the promise that deadlines win."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from carbon_orchestrator.events import URGENCIES, Band, Pool, Urgency
+from carbon_orchestrator.router.outlook import Outlook, band_of
+from carbon_orchestrator.router.policy import Defer, Dispatch, JobView, Policy, latest_start
+from carbon_orchestrator.router.run_now import RunNow
+from carbon_orchestrator.router.threshold import Threshold, utc
+
+HOUR = 3_600_000
+NOW = 1_577_880_000_000  # 2020-01-01 12:00 UTC
+LEVEL = {"low": 100.0, "medium": 300.0, "high": 412.0}
+POLICY: Policy = Threshold()
+
+
+def grid(level: Band | None, forecast: list[tuple[int, float]] | None = None) -> Outlook:
+    """The grid at NOW with limits 210 and 390, valid for three hours."""
+    if level is None:
+        return Outlook(zone="DE")
+    points = tuple(sorted(forecast or []))
+    return Outlook(
+        zone="DE",
+        time=NOW,
+        intensity=LEVEL[level],
+        band=level,
+        low=210.0,
+        high=390.0,
+        forecast=points,
+        valid_until=NOW + 3 * HOUR,
+        summary=f"{LEVEL[level]:.0f} g/kWh is {level} (limits 210-390)",
+        low_ahead=tuple(point for point in points if point[1] <= 210),
+        medium_ahead=tuple(point for point in points if point[1] <= 390),
+    )
+
+
+def job(
+    urgency: Urgency,
+    deadline: int | None = 10 * HOUR,
+    *,
+    submitted: int = 0,
+    fast: int = HOUR,
+    eco: int = 2 * HOUR,
+    margin: int = 60_000,
+) -> JobView:
+    """A job whose `submitted` and `deadline` are given from NOW."""
+    return JobView(
+        urgency=urgency,
+        submitted_at=NOW + submitted,
+        deadline=None if deadline is None else NOW + deadline,
+        fast_ms=fast,
+        eco_ms=eco,
+        margin_ms=margin,
+    )
+
+
+@pytest.mark.parametrize("deadline", [None, 10 * HOUR])
+@pytest.mark.parametrize(
+    ("urgency", "level", "pool"),
+    [
+        ("urgent", "low", "fast"),
+        ("urgent", "medium", "fast"),
+        ("urgent", "high", "eco"),
+        ("urgent", None, "fast"),
+        ("normal", "low", "fast"),
+        ("normal", "medium", "eco"),
+        ("normal", "high", None),
+        ("normal", None, "eco"),
+        ("flexible", "low", "fast"),
+        ("flexible", "medium", None),
+        ("flexible", "high", None),
+        ("flexible", None, "eco"),
+    ],
+)
+def test_the_table(
+    urgency: Urgency, level: Band | None, pool: Pool | None, deadline: int | None
+) -> None:
+    answer = POLICY.decide(job(urgency, deadline), grid(level), NOW)
+    assert answer.band == level
+    if pool is None:
+        assert isinstance(answer, Defer)
+    else:
+        assert isinstance(answer, Dispatch)
+        assert (answer.pool, answer.due) == (pool, False)
+
+
+def test_without_a_signal_the_reason_says_so() -> None:
+    assert "no usable carbon signal" in POLICY.decide(job("flexible"), grid(None), NOW).reason
+    stale = POLICY.decide(job("normal", 20 * HOUR), grid("high"), NOW + 3 * HOUR + 1)
+    assert isinstance(stale, Dispatch)
+    assert stale.band is None
+    assert stale.reason == ("dispatched on ECO: no usable carbon signal since 2020-01-01 12:00 UTC")
+
+
+def test_normal_waits_for_the_first_medium_hour_flexible_for_the_first_low_one() -> None:
+    forecast = [(NOW + HOUR, 350.0), (NOW + 2 * HOUR, 200.0)]
+    normal = POLICY.decide(job("normal"), grid("high", forecast), NOW)
+    flexible = POLICY.decide(job("flexible"), grid("high", forecast), NOW)
+    assert isinstance(normal, Defer)
+    assert isinstance(flexible, Defer)
+    assert (normal.planned_start, normal.pool) == (NOW + HOUR, "eco")
+    assert (flexible.planned_start, flexible.pool) == (NOW + 2 * HOUR, "fast")
+    assert normal.reason == (
+        "deferred: 412 g/kWh is high (limits 210-390); planned for 2020-01-01 13:00 UTC when 350"
+        " is forecast, latest start 2020-01-01 19:59, on ECO"
+    )
+
+
+def test_with_nothing_better_ahead_a_job_waits_for_its_latest_start() -> None:
+    too_late = [(NOW + 9 * HOUR, 100.0)]
+    for forecast in ([], too_late):
+        answer = POLICY.decide(job("normal"), grid("high", forecast), NOW)
+        assert isinstance(answer, Defer)
+        assert answer.planned_start == answer.latest_start == NOW + 8 * HOUR - 60_000
+        assert answer.pool == "eco"
+        assert "2020-01-01 19:59" in answer.reason
+
+
+def test_a_job_without_a_deadline_waits_for_a_day_at_most() -> None:
+    waiting = job("flexible", None, submitted=-23 * HOUR)
+    answer = POLICY.decide(waiting, grid("high"), NOW)
+    assert isinstance(answer, Defer)
+    assert answer.latest_start == NOW + HOUR
+    due = POLICY.decide(waiting, grid("high"), NOW + HOUR)
+    assert isinstance(due, Dispatch)
+    assert (due.pool, due.due) == ("eco", True)
+
+
+def test_at_its_latest_start_a_job_runs_on_eco() -> None:
+    outlook = grid("high")
+    before = POLICY.decide(job("normal", 4 * HOUR), outlook, NOW + 2 * HOUR - 60_001)
+    at = POLICY.decide(job("normal", 4 * HOUR), outlook, NOW + 2 * HOUR - 60_000)
+    assert isinstance(before, Defer)
+    assert isinstance(at, Dispatch)
+    assert (at.pool, at.due) == ("eco", True)
+
+
+@pytest.mark.parametrize("urgency", URGENCIES)
+def test_too_late_for_eco_a_job_runs_on_fast(urgency: Urgency) -> None:
+    answer = POLICY.decide(job(urgency, 2 * HOUR), grid("high"), NOW)
+    assert isinstance(answer, Dispatch)
+    assert (answer.pool, answer.due) == ("fast", True)
+    assert "ECO is too slow" in answer.reason
+
+
+@pytest.mark.parametrize("urgency", URGENCIES)
+def test_too_late_for_either_a_job_runs_on_fast(urgency: Urgency) -> None:
+    answer = POLICY.decide(job(urgency, HOUR), grid("high"), NOW)
+    assert isinstance(answer, Dispatch)
+    assert (answer.pool, answer.due) == ("fast", True)
+    assert "no pool meets the deadline" in answer.reason
+
+
+def test_where_eco_is_the_quicker_pool_it_saves_the_deadline() -> None:
+    answer = POLICY.decide(job("urgent", 2 * HOUR, fast=3 * HOUR, eco=HOUR), grid("low"), NOW)
+    assert isinstance(answer, Dispatch)
+    assert (answer.pool, answer.due) == ("eco", True)
+
+
+lengths = st.integers(0, 12 * HOUR)
+jobs = st.builds(
+    job,
+    st.sampled_from(URGENCIES),
+    st.none() | st.integers(-HOUR, 30 * HOUR),
+    submitted=st.integers(-30 * HOUR, 0),
+    fast=lengths,
+    eco=lengths,
+    margin=st.integers(0, 600_000),
+)
+grids = st.builds(
+    grid,
+    st.sampled_from(["low", "medium", "high", None]),
+    st.lists(st.tuples(st.integers(NOW - HOUR, NOW + 30 * HOUR), st.floats(50, 600)), max_size=20),
+)
+times = st.integers(NOW, NOW + 4 * HOUR)
+
+
+@given(jobs, grids, times)
+@example(job("flexible", 2 * HOUR + 60_000), grid("high"), NOW)
+def test_deadlines_always_win(view: JobView, outlook: Outlook, now: int) -> None:
+    answer = POLICY.decide(view, outlook, now)
+    fast, eco = latest_start(view, "fast"), latest_start(view, "eco")
+    if isinstance(answer, Dispatch):
+        if fast is not None and eco is not None and now <= max(fast, eco):
+            chosen = latest_start(view, answer.pool)
+            assert chosen is not None
+            assert now <= chosen, "late although a start in time was possible"
+            assert answer.latest_start == chosen
+        return
+    assert view.urgency != "urgent"
+    limit = eco if eco is not None else view.submitted_at + 24 * HOUR
+    assert answer.latest_start == limit
+    assert now < answer.planned_start <= limit
+    planned = latest_start(view, answer.pool)
+    assert planned is None or answer.planned_start <= planned
+
+
+@given(jobs, grids, times)
+def test_a_planned_start_is_a_forecast_time_fit_for_its_pool(
+    view: JobView, outlook: Outlook, now: int
+) -> None:
+    answer = POLICY.decide(view, outlook, now)
+    if isinstance(answer, Defer) and answer.planned_start < answer.latest_start:
+        bands = {
+            band_of(value, 210, 390)
+            for time, value in outlook.forecast
+            if time == answer.planned_start
+        }
+        assert ("low" in bands) if answer.pool == "fast" else ("medium" in bands)
+        assert view.urgency == "normal" or answer.pool == "fast"
+
+
+@given(jobs, grids, times)
+def test_the_same_question_has_the_same_answer(view: JobView, outlook: Outlook, now: int) -> None:
+    assert POLICY.decide(view, outlook, now) == Threshold().decide(view, outlook, now)
+
+
+@given(jobs, grids)
+def test_the_baseline_runs_everything_on_fast_at_once(view: JobView, outlook: Outlook) -> None:
+    policy: Policy = RunNow()
+    answer = policy.decide(view, outlook, NOW)
+    assert isinstance(answer, Dispatch)
+    assert (answer.pool, answer.due, answer.band) == ("fast", False, outlook.band)
+
+
+def test_policies_are_named_for_the_record() -> None:
+    assert (POLICY.name, POLICY.version) == ("threshold", 1)
+    assert (RunNow().name, RunNow().version) == ("run_now", 1)
+
+
+def test_times_are_written_to_the_minute() -> None:
+    assert utc(NOW) == "2020-01-01 12:00"
+    assert utc(NOW + 119_999) == "2020-01-01 12:01"
