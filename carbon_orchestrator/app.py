@@ -57,7 +57,9 @@ async def stop_on_signals(
             stop()
 
 
-async def run_until_stopped(runtime: Runtime, *parts: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def run_until_stopped(
+    runtime: Runtime, *parts: Callable[[], Coroutine[Any, Any, None]]
+) -> None:
     """Run the parts side by side until all end, which they do when told to by a signal."""
     async with anyio.create_task_group() as watching:
         await watching.start(_watch, runtime)

@@ -40,7 +40,7 @@ def admit(
     """The first decision about a job: the gateway made its record ("submitted"), or, for a
     job published straight to the stream, nobody did."""
     transaction.require_field(topology.record(job_id), "state", "submitted", "")
-    transaction.write("ZREM", topology.index("submitted"), job_id)
+    transaction.drop(topology.index("submitted"), job_id)
     _enter(transaction, topology, job_id, new, submitted_at, fields, expire_s, wake)
 
 
@@ -54,8 +54,9 @@ def move(
     fields: Fields,
     expire_s: int,
     wake: int | None = None,
+    only_if: Mapping[str, str] | None = None,
 ) -> None:
-    """Guard that the job is in `old`, and write its change to `new`.
+    """Guard that the job is in `old`, and its fields as in `only_if`; write its change to `new`.
 
     `submitted_at` (grid ms) orders the job in the index of its new state. A job goes to
     "deferred" with a `wake` (grid ms), and to a terminal state to expire after `expire_s`.
@@ -63,11 +64,11 @@ def move(
     """
     if not allowed(old, new):
         raise ValueError(f"a job cannot go from {old} to {new}")
-    transaction.require_field(topology.record(job_id), "state", old)
+    transaction.require_fields(topology.record(job_id), {"state": old, **(only_if or {})})
     if new != old:
-        transaction.write("ZREM", topology.index(old), job_id)
+        transaction.drop(topology.index(old), job_id)
         if old == "deferred":
-            transaction.write("ZREM", topology.wake, job_id)
+            transaction.drop(topology.wake, job_id)
     _enter(transaction, topology, job_id, new, submitted_at, fields, expire_s, wake)
 
 
@@ -85,8 +86,8 @@ def _enter(
         raise ValueError("a deferred job, and no other, has a wake-up")
     record = topology.record(job_id)
     transaction.set_fields(record, {"state": state, **fields})
-    transaction.write("ZADD", topology.index(state), submitted_at, job_id)
+    transaction.put(topology.index(state), submitted_at, job_id)
     if wake is not None:
-        transaction.write("ZADD", topology.wake, wake, job_id)
+        transaction.put(topology.wake, wake, job_id)
     if state in TERMINAL:
         transaction.write("EXPIRE", record, expire_s)

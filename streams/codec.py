@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -73,20 +74,26 @@ class Codec:
     ) -> tuple[tuple[Message, ...], tuple[Fault, ...]]:
         if not fields:
             return (), (Fault(0, "the entry was trimmed while it was pending", fields),)
+        event_type, data = named.get(b"type"), named.get(b"data")
+        if event_type is None or data is None:
+            missing = "type" if event_type is None else "data"
+            return (), (Fault(0, f"the entry has no field {missing!r}", fields),)
         try:
-            for needed in (b"type", b"data"):
-                if needed not in named:
-                    raise DecodeError(f"the entry has no field {needed.decode()!r}")
-            event = self.event(named[b"type"].decode("utf-8", "replace"), named[b"data"])
-            attributes = [
-                value.decode() if (value := named.get(name)) is not None else None
-                for name in (b"id", b"source", b"traceparent")
-            ]
+            event = self.event(event_type.decode(), data)
+            return (
+                Message(
+                    entry_id,
+                    0,
+                    event,
+                    _text(named.get(b"id")),
+                    _text(named.get(b"source")),
+                    _text(named.get(b"traceparent")),
+                ),
+            ), ()
         except UnicodeDecodeError:
             return (), (Fault(0, "an attribute is not UTF-8 text", fields),)
         except DecodeError as error:
             return (), (Fault(0, str(error), fields),)
-        return (Message(entry_id, 0, event, *attributes),), ()
 
     def _batch(
         self, entry_id: str, batch: bytes, fields: tuple[bytes, ...]
@@ -111,17 +118,26 @@ class Codec:
         return tuple(messages), tuple(faults)
 
 
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
+
+
 def timestamp() -> str:
-    """Now as an RFC 3339 CloudEvents `time`, UTC, milliseconds."""
+    """Now, RFC 3339, UTC, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@lru_cache(maxsize=1024)
+def _head(event_type: str, source: str) -> bytes:
+    return f'{{"type":"{event_type}","source":{_encode(source).decode()},'.encode()
 
 
 def envelope(event: Any, source: str, traceparent: str | None = None) -> bytes:
     """JSON of an event with its attributes, as it stands in a `batch` array."""
-    head = f'{{"type":"{event.event_type}","source":"{source}","time":"{timestamp()}",'
+    head = _head(event.event_type, source)
     if traceparent is not None:
-        head += f'"traceparent":{_encode(traceparent).decode()},'
-    return head.encode() + b'"data":' + _encode(event) + b"}"
+        head += b'"traceparent":' + _encode(traceparent) + b","
+    return head + b'"data":' + _encode(event) + b"}"
 
 
 def entry_fields(event: Any, source: str, traceparent: str | None = None) -> list[str | bytes]:
@@ -131,8 +147,6 @@ def entry_fields(event: Any, source: str, traceparent: str | None = None) -> lis
         event.event_type,
         "source",
         source,
-        "time",
-        timestamp(),
         "data",
         _encode(event),
     ]

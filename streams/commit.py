@@ -9,133 +9,178 @@ its old sequence number, and the server answers from the receipt that it kept.
 from __future__ import annotations
 
 import asyncio
+import struct
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from itertools import chain
+from operator import index
 
-import msgspec
 import structlog
 from redis.asyncio import Redis
 
-from streams.errors import CommitTooLarge, CommitUnknown, is_transient
+from streams.errors import CommitTooLarge, CommitUnknown, WriteFailed, is_transient
 from streams.keys import Partition
 from streams.retry import backoff
 from streams.scripts import COMMIT
 
 log = structlog.get_logger(__name__)
 
-#: A batch is cut where it would pass either; one transaction may not pass `MAX_BYTES` alone.
+#: A batch is cut where it would pass either: a script has the server to itself while it runs.
+#: What one caller hands in goes in one batch wherever it fits into one.
 MAX_TRANSACTIONS = 500
-MAX_BYTES = 8 << 20
+MAX_BATCH_BYTES = 1 << 20
+#: One transaction may not pass this, alone in its batch.
+MAX_BYTES = 16 << 20
 #: Seconds for which a commit can be sent again and still be answered from its receipt.
 RECEIPT_SECONDS = 3600
 
-Operation = list[Any]  # [command, key, argument, ...]
-_encode = msgspec.msgpack.Encoder().encode
+#: Whole numbers below are exact in the script's floating point.
+_EXACT = 1 << 53
+
+Value = str | bytes | int
+_length = struct.Struct(">I").pack
+_count = struct.Struct(">H").pack
+_head = struct.Struct(">HHHI").pack
 
 
-def packed(value: bytes) -> msgspec.Raw:
-    """`value` as a msgpack string: Lua's cmsgpack knows no binary type."""
-    return msgspec.Raw(b"\xdb" + len(value).to_bytes(4, "big") + value)
+def _bytes(value: Value) -> bytes:
+    if isinstance(value, str):
+        return value.encode()
+    return value if isinstance(value, bytes) else b"%d" % index(value)  # never a float, cut off
+
+
+def _list(values: Sequence[Value]) -> bytes:
+    """The values as `commit.lua` reads a list."""
+    texts = [value.encode() if type(value) is str else _bytes(value) for value in values]
+    lengths = map(_length, map(len, texts))
+    return b"".join([_count(len(texts)), *chain.from_iterable(zip(lengths, texts, strict=True))])
 
 
 class Transaction:
     """Guards and writes. Keys are full key names; values are str, bytes or int."""
 
-    __slots__ = ("guards", "steps", "writes")
+    __slots__ = ("_guards", "_keys", "_steps", "_writes")
 
     def __init__(self) -> None:
-        self.guards: list[list[Any]] = []
-        self.writes: list[Operation] = []
-        self.steps: list[Transaction] = []
+        self._guards: list[bytes] = []
+        self._writes: list[bytes] = []
+        self._steps: list[Transaction] = []
+        self._keys: set[str] = set()
 
-    # -- guards --------------------------------------------------------------------------
+    # -- guards, tried in order ------------------------------------------------------------
 
     def require_ack(self, stream: str, group: str, entry_id: str) -> Transaction:
-        """Holds if the entry was still pending in the group; acknowledges it."""
-        self.guards.append([["XACK", stream, group, entry_id], "1"])
-        return self
+        """Holds if the entry was still pending in the group; acknowledges it. Goes after the
+        guards that change nothing: an acknowledgement is not taken back."""
+        return self._guard(("XACK", stream, group, entry_id), ("1",))
 
     def require_zrem(self, key: str, member: str) -> Transaction:
         """Holds if the member was in the sorted set; removes it."""
-        self.guards.append([["ZREM", key, member], "1"])
-        return self
+        return self._guard(("ZREM", key, member), ("1",))
 
     def require_field(self, key: str, field: str, *accepted: str) -> Transaction:
         """Holds if the hash field has one of the values; "" stands for an absent field."""
-        self.guards.append([["HGET", key, field], *accepted])
-        return self
+        return self._guard(("HGET", key, field), accepted)
+
+    def require_fields(self, key: str, values: Mapping[str, str]) -> Transaction:
+        """Holds if every one of the hash fields has its value, "" standing for an absent one.
+        The values contain no spaces."""
+        return self._guard(("HMGET", key, *values), (" ".join(values.values()),))
 
     def require_absent(self, key: str) -> Transaction:
         """Holds if there is no such key."""
-        self.guards.append([["EXISTS", key], "0"])
-        return self
+        return self._guard(("EXISTS", key), ("0",))
 
     def require_deleted(self, stream: str, entry_id: str) -> Transaction:
         """Holds if the entry was in the stream; deletes it."""
-        self.guards.append([["XDEL", stream, entry_id], "1"])
+        return self._guard(("XDEL", stream, entry_id), ("1",))
+
+    def _guard(self, command: tuple[str, ...], accepted: tuple[str, ...]) -> Transaction:
+        self._keys.add(command[1])
+        self._guards.append(_list(command) + _list(accepted))
         return self
 
-    # -- writes --------------------------------------------------------------------------
+    # -- writes ----------------------------------------------------------------------------
 
-    def set_fields(self, key: str, fields: Mapping[str, str | bytes | int]) -> Transaction:
-        operation: list[Any] = ["HSET", key]
-        for name, value in fields.items():
-            operation.append(name)
-            operation.append(_argument(value))
-        self.writes.append(operation)
+    def write(self, command: str, key: str, *arguments: Value) -> Transaction:
+        """Any single-key write command."""
+        self._keys.add(key)
+        self._writes.append(_list((command, key, *arguments)))
         return self
+
+    def set_fields(self, key: str, fields: Mapping[str, Value]) -> Transaction:
+        """Set fields of a hash."""
+        return self.write("HSET", key, *chain.from_iterable(fields.items()))
 
     def add_entry(self, stream: str, fields: Iterable[str | bytes]) -> Transaction:
         """One entry with these alternating names and values."""
-        self.writes.append(["XADD", stream, "*", *map(_argument, fields)])
-        return self
+        return self.write("XADD", stream, "*", *fields)
 
     def emit(self, stream: str, event: bytes) -> Transaction:
         """One event (JSON, see codec.envelope), sharing its entry with the batch's others."""
-        self.writes.append(["EMIT", stream, event.decode()])
-        return self
+        return self.write("EMIT", stream, event)
 
     def increment(self, key: str, field: str, amount: int) -> Transaction:
-        """Add to an integer hash field; |amount| and a batch's sum must be below 2**53."""
-        self.writes.append(["SUM", key, field, amount])
-        return self
+        """Add to an integer hash field; |amount| and a batch's sum must be below 2**53.
 
-    def write(self, command: str, key: str, *arguments: str | bytes | int) -> Transaction:
-        """Any other single-key write command."""
-        self.writes.append([command, key, *map(_argument, arguments)])
-        return self
+        Raises ValueError. Sums are written last, when the whole batch has run.
+        """
+        if abs(amount) >= _EXACT:
+            raise ValueError(f"{amount} is not below 2**53")
+        return self.write("SUM", key, field, amount)
+
+    def put(self, key: str, score: int, member: str) -> Transaction:
+        """Add to a sorted set, together with the batch's other changes to it, at its end."""
+        return self.write("PUT", key, score, member)
+
+    def drop(self, key: str, member: str) -> Transaction:
+        """Remove from a sorted set, likewise; the last word on a member counts."""
+        return self.write("DROP", key, member)
+
+    # -- composition -----------------------------------------------------------------------
 
     def step(self) -> Transaction:
         """A new transaction tried after this one's writes, with guards of its own."""
-        step = Transaction()
-        self.steps.append(step)
+        return self.then(Transaction())
+
+    def then(self, step: Transaction) -> Transaction:
+        """Try `step` after this one's writes; returns it."""
+        self._steps.append(step)
         return step
 
-    def pack(self, index: dict[str, int]) -> list[Any]:
-        """Wire form; keys are replaced by their numbers in `index`, which grows."""
-        return [
-            [[_with_index(operation, index), *accepted] for operation, *accepted in self.guards],
-            [_with_index(operation, index) for operation in self.writes],
-            [step.pack(index) for step in self.steps] if self.steps else (),
-        ]
+    def absorb(self, other: Transaction) -> Transaction:
+        """Make everything of `other` this one's own: all guards before all writes."""
+        self._guards += other._guards
+        self._writes += other._writes
+        self._steps += other._steps
+        self._keys |= other._keys
+        return self
+
+    def pack(self, keys: set[str]) -> bytes:
+        """Wire form; the keys that it touches are added to `keys`."""
+        keys |= self._keys
+        rest = b"".join([*self._guards, *self._writes, *[each.pack(keys) for each in self._steps]])
+        return _head(len(self._guards), len(self._writes), len(self._steps), len(rest)) + rest
 
 
-def _argument(value: str | bytes | int) -> str | msgspec.Raw:
-    if type(value) is str:
-        return value
-    if isinstance(value, bytes):
-        return packed(value)
-    return str(value)
+class _Part:
+    """Packed transactions of one caller that go out together."""
 
+    __slots__ = ("body", "count", "future", "keys", "size")
 
-def _with_index(operation: Operation, index: dict[str, int]) -> Operation:
-    key = operation[1]
-    number = index.get(key)
-    if number is None:
-        number = index[key] = len(index) + 2  # KEYS[1] is the receipt
-    return [operation[0], number, *operation[2:]]
+    def __init__(self, future: asyncio.Future[bytes]) -> None:
+        self.body: list[bytes] = []
+        self.keys: set[str] = set()
+        self.count = 0
+        self.size = 0
+        self.future = future
+
+    def fail(self, error: BaseException) -> None:
+        if not self.future.done():
+            known = error if isinstance(error, Exception) else CommitUnknown("stopped")
+            self.future.set_exception(known)
+            self.future.exception()  # a caller that was cancelled never collects it
 
 
 class Committer:
@@ -152,25 +197,29 @@ class Committer:
         self.patience = patience
         self.receipt = partition.key(f"receipt:{uuid.uuid4().hex}")
         self._sequence = 0
-        self._queue: deque[tuple[Sequence[Transaction], asyncio.Future[list[bool]]]] = deque()
+        self._queue: deque[_Part] = deque()
         self._flusher: asyncio.Task[None] | None = None
 
     async def commit(self, transactions: Sequence[Transaction]) -> list[bool]:
         """Which of the transactions took effect, in order.
 
-        They go to the server in order and, up to 500, atomically together. Raises
-        CommitUnknown, CommitTooLarge, or the server's error for a malformed write.
+        They go to the server in order and, up to 500, atomically together. Raises WriteFailed
+        (the others took effect), CommitUnknown, or CommitTooLarge (then nothing was sent).
         """
-        if not transactions:
-            return []
-        results: list[bool] = []
-        for start in range(0, len(transactions), MAX_TRANSACTIONS):
-            future: asyncio.Future[list[bool]] = asyncio.get_running_loop().create_future()
-            self._queue.append((transactions[start : start + MAX_TRANSACTIONS], future))
-            if self._flusher is None:
-                self._flusher = asyncio.create_task(self._flush())
-            results += await future
-        return results
+        parts = self._packed(transactions)
+        self._queue.extend(parts)
+        if parts and self._flusher is None:
+            self._flusher = asyncio.create_task(self._flush())
+        flags = b""
+        reason = b""
+        for part in parts:
+            answer, _, why = (await part.future).partition(b"\n")
+            flags += answer
+            reason = reason or why
+        if reason:
+            failed = tuple(i for i, flag in enumerate(flags) if flag == _FAILED)
+            raise WriteFailed(reason.decode("utf-8", "replace"), failed)
+        return [flag == _HELD for flag in flags]
 
     async def apply(self, transaction: Transaction) -> bool:
         """`commit` for one."""
@@ -186,6 +235,24 @@ class Committer:
         await self.settled()
         await self.redis.aclose()
 
+    def _packed(self, transactions: Sequence[Transaction]) -> list[_Part]:
+        loop = asyncio.get_running_loop()
+        parts: list[_Part] = []
+        for transaction in transactions:
+            keys: set[str] = set()
+            packed = transaction.pack(keys)
+            if len(packed) > MAX_BYTES:
+                raise CommitTooLarge(f"{len(packed)} bytes in one transaction, over {MAX_BYTES}")
+            part = parts[-1] if parts else None
+            if part is None or not _fits(part.count + 1, part.size + len(packed)):
+                part = _Part(loop.create_future())
+                parts.append(part)
+            part.body.append(packed)
+            part.keys |= keys
+            part.count += 1
+            part.size += len(packed)
+        return parts
+
     async def _flush(self) -> None:
         try:
             while self._queue:
@@ -194,42 +261,33 @@ class Committer:
             self._flusher = None
 
     async def _flush_one(self) -> None:
-        batch: list[tuple[Sequence[Transaction], asyncio.Future[list[bool]]]] = []
+        batch: list[_Part] = []
         count = size = 0
-        index: dict[str, int] = {}
-        parts: list[bytes] = []
-        while self._queue and count < MAX_TRANSACTIONS:
-            transactions, future = self._queue[0]
-            part = b"".join([_encode(each.pack(index)) for each in transactions])
-            if len(part) > MAX_BYTES and not batch:
-                self._queue.popleft()
-                _fail(future, CommitTooLarge(f"{len(part)} bytes, at most {MAX_BYTES}"))
-                return
-            if batch and (
-                size + len(part) > MAX_BYTES or count + len(transactions) > MAX_TRANSACTIONS
-            ):
+        while self._queue:
+            part = self._queue[0]
+            if batch and not _fits(count + part.count, size + part.size):
                 break
-            self._queue.popleft()
-            batch.append((transactions, future))
-            parts.append(part)
-            count += len(transactions)
-            size += len(part)
+            batch.append(self._queue.popleft())
+            count += part.count
+            size += part.size
         self._sequence += 1
-        body = b"\xdd" + count.to_bytes(4, "big") + b"".join(parts)
+        keys = set().union(*(part.keys for part in batch))
+        body = b"".join([packed for part in batch for packed in part.body])
         try:
-            reply = await self._send([self.receipt, *index], body)
+            reply = await self._send([self.receipt, *keys], body)
         except BaseException as error:
-            for _, future in batch:
-                _fail(future, error)
+            for part in batch:
+                part.fail(error)
             if not isinstance(error, Exception):
                 raise
             return
+        flags, _, reason = reply.partition(b"\n")
         start = 0
-        for transactions, future in batch:
-            flags = reply[start : start + len(transactions)]
-            start += len(transactions)
-            if not future.done():
-                future.set_result([flag == 49 for flag in flags])  # ord("1")
+        for part in batch:
+            mine = flags[start : start + part.count]
+            start += part.count
+            if not part.future.done():
+                part.future.set_result(mine + b"\n" + reason if _FAILED in mine else mine)
 
     async def _send(self, keys: list[str], body: bytes) -> bytes:
         loop = asyncio.get_running_loop()
@@ -250,8 +308,8 @@ class Committer:
                 await asyncio.sleep(next(waits))
 
 
-def _fail(future: asyncio.Future[list[bool]], error: BaseException) -> None:
-    if not future.done():
-        future.set_exception(error if isinstance(error, Exception) else CommitUnknown("stopped"))
-        # A caller that was cancelled never collects it.
-        future.exception()
+_HELD, _FAILED = b"1!"
+
+
+def _fits(count: int, size: int) -> bool:
+    return count <= MAX_TRANSACTIONS and size <= MAX_BATCH_BYTES

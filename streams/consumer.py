@@ -17,7 +17,7 @@ import structlog
 from streams.commit import Committer, Transaction
 from streams.connection import BLOCK_MS
 from streams.dead_letters import DEAD_LETTERS, bury
-from streams.errors import CommitUnknown, is_missing_group, is_transient
+from streams.errors import CommitUnknown, WriteFailed, is_missing_group, is_transient
 from streams.event import Entry
 from streams.group import Group
 from streams.retry import backoff
@@ -136,11 +136,15 @@ class Consumer:
 
     async def _drain_pending(self, stop: Stop | None, again: bool) -> None:
         after: dict[str, str] = {}
+        seen: set[tuple[str, str]] = set()
         while stop is None or not stop.is_set():
             entries = await self.group.own_pending(self.batch, after, again=again)
             if not entries:
+                # What failed here and is pending no more was settled by another consumer.
+                self._failures = {k: n for k, n in self._failures.items() if k in seen}
                 return
             after.update({entry.stream: entry.id for entry in entries})
+            seen.update((entry.stream, entry.id) for entry in entries)
             await self._handle(entries)
 
     async def _handle(self, entries: Sequence[Entry]) -> None:
@@ -172,6 +176,8 @@ class Consumer:
                     for each, outcome in zip(entries, outcomes, strict=True)
                 ]
             )
+        except WriteFailed as error:
+            await self._half_done([entries[i] for i in error.failed], error)
         except Exception as error:
             if isinstance(error, CommitUnknown) or is_transient(error):
                 raise
@@ -189,12 +195,30 @@ class Consumer:
         guarded = begin(entry, self.group.name)
         if entry.faults:
             bury_faults(guarded, entry, self.group.name, self.dead_letters)
-        if outcome.guards:
-            guarded.steps.append(outcome)
-        else:
-            guarded.writes += outcome.writes
-            guarded.steps = outcome.steps
+        guarded.then(outcome)
         return guarded
+
+    async def _half_done(self, entries: Sequence[Entry], error: Exception) -> None:
+        """A refused write leaves an entry acknowledged and half of its outcome unwritten: a
+        defect or a damaged key. Nothing can be tried again, so the operator gets it."""
+        log.error("write refused", stream=entries[0].stream, exc_info=error)
+        letters = []
+        for entry in entries:
+            letter = Transaction()
+            bury(
+                letter,
+                self.dead_letters,
+                reason=f"the server refused a write: {error}",
+                stream=entry.stream,
+                entry_id=entry.id,
+                group=self.group.name,
+                deliveries=entry.deliveries,
+                fields=entry.fields,
+            )
+            # Still pending if the refused command came before the acknowledgement.
+            letter.write("XACK", entry.stream, self.group.name, entry.id)
+            letters.append(letter)
+        await self.committer.commit(letters)
 
     async def _failed(self, entry: Entry, error: Exception) -> None:
         key = (entry.stream, entry.id)

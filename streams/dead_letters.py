@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from streams.codec import timestamp
 from streams.commit import Committer, Transaction
+from streams.errors import StreamsError
 
 #: The stream's name in every partition.
 DEAD_LETTERS = "dead-letters"
@@ -40,7 +41,9 @@ def bury(
     fields: Sequence[bytes],
 ) -> None:
     """Add to `transaction` the write that keeps an entry as a dead letter."""
-    values: list[str | bytes] = ["reason", reason[:2000], "stream", stream, "entry", entry_id]
+    # An error's text may quote what no UTF-8 can say.
+    shown = reason[:2000].encode("utf-8", "backslashreplace")
+    values: list[str | bytes] = ["reason", shown, "stream", stream, "entry", entry_id]
     values += ["group", group, "deliveries", str(deliveries), "time", timestamp()]
     for name, value in zip(fields[::2], fields[1::2], strict=False):
         values += [_ORIGINAL + name, value]
@@ -90,7 +93,12 @@ class DeadLetters:
         return _parse(rows[0]) if rows else None
 
     async def retry(self, letter: DeadLetter) -> bool:
-        """Put the original back on its stream; False if the letter was gone already."""
+        """Put the original back on its stream; False if the letter was gone already.
+
+        Raises StreamsError where there is no original: it was trimmed while it was pending.
+        """
+        if not letter.fields:
+            raise StreamsError(f"dead letter {letter.id} has no original to put back")
         transaction = Transaction().require_deleted(self.stream, letter.id)
         transaction.add_entry(letter.stream, letter.fields)
         return await self._committer.apply(transaction)

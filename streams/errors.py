@@ -21,6 +21,15 @@ class CommitTooLarge(StreamsError):
     """One transaction is larger than the server may be sent at once."""
 
 
+class WriteFailed(StreamsError):
+    """The server refused a write of these transactions (their places in what was handed in);
+    what came before that write has taken effect, as have all the other transactions."""
+
+    def __init__(self, reason: str, failed: tuple[int, ...]) -> None:
+        super().__init__(reason)
+        self.failed = failed
+
+
 #: Faults that pass by themselves: connection lost, server starting, failing over, full.
 TRANSIENT = (
     redis_errors.ConnectionError,
@@ -34,7 +43,18 @@ TRANSIENT = (
     TimeoutError,
 )
 
-_TRANSIENT_CODES = ("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED")
+_TRANSIENT_CODES = (
+    "LOADING",
+    "READONLY",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "UNBLOCKED",
+    "OOM ",
+    "BUSY ",
+    "MISCONF",
+    "NOREPLICAS",
+)
 _NO_GROUP = "NOGROUP"
 
 

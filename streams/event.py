@@ -1,7 +1,8 @@
 """Entries of a stream and the events in them.
 
 An entry carries one event (CloudEvents attributes as fields, `data` as JSON) or a batch of
-them (field `batch`, a JSON array). An event's identity is its entry's id and its index.
+them (field `batch`, a JSON array). An event's identity is its entry's id and its index; its
+time, unless it says otherwise, is the millisecond in the id.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ async def trim(redis: Redis, stream: str, *, older_than_ms: int, max_entries: in
         limit = min(limit, (ms, sequence + 1))
         if group["pending"]:
             oldest = (await redis.execute_command("XPENDING", stream, group["name"]))[1]
-            limit = min(limit, _order(oldest.decode()))
+            if oldest is not None:  # acknowledged meanwhile
+                limit = min(limit, _order(oldest.decode()))
     if limit <= (0, 0):
         return 0
     return int(await redis.execute_command("XTRIM", stream, "MINID", "~", f"{limit[0]}-{limit[1]}"))

@@ -40,10 +40,12 @@ class Accounting:
 
     async def process(self, entries: Sequence[Entry]) -> list[Transaction]:
         """One transaction per entry: the increments of all events in it."""
+        topology, zone = self.runtime.topology, self.runtime.config.zone
         outcomes = []
         for entry in entries:
             outcome = Transaction()
-            for message in entry.messages:
-                account(outcome, self.runtime.topology, message.event, self.runtime.config.zone)
+            days = {account(outcome, topology, each.event, zone) for each in entry.messages}
+            for day in days - {None}:
+                outcome.put(topology.days, int(str(day).replace("-", "")), str(day))
             outcomes.append(outcome)
         return outcomes

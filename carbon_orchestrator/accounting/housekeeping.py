@@ -80,7 +80,7 @@ class Housekeeping:
             gone = [each.decode() for each, there in zip(members, alive, strict=True) if not there]
             await self._committer.commit(
                 [
-                    Transaction().require_absent(topology.record(each)).write("ZREM", index, each)
+                    Transaction().require_absent(topology.record(each)).drop(index, each)
                     for each in gone
                 ]
             )

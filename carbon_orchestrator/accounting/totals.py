@@ -61,8 +61,9 @@ def burnt(event: EmissionsRecorded) -> Iterator[tuple[str, int]]:
     yield "unpriced_mj", event.unpriced_mj
 
 
-def account(transaction: Transaction, topology: Topology, event: Any, zone: str) -> None:
-    """Add to `transaction` what the event counts for; other events count for nothing."""
+def account(transaction: Transaction, topology: Topology, event: Any, zone: str) -> str | None:
+    """Add to `transaction` what the event counts for; returns the day that it counts in.
+    Other events count for nothing (None)."""
     if isinstance(event, JobCompleted | JobFailed):
         amounts = ended(event)
         if isinstance(event, JobCompleted):
@@ -71,14 +72,14 @@ def account(transaction: Transaction, topology: Topology, event: Any, zone: str)
     elif isinstance(event, EmissionsRecorded):
         amounts, zone = burnt(event), event.zone or zone
     else:
-        return
+        return None
     today = day(event.at)
     totals = topology.totals(today)
     suffix = f"|{event.project}|{event.type}|{event.pool}|{zone}"
     for metric, amount in amounts:
         if amount:
             transaction.increment(totals, metric + suffix, amount)
-    transaction.write("ZADD", topology.days, int(today.replace("-", "")), today)
+    return today
 
 
 class Row(msgspec.Struct, frozen=True):

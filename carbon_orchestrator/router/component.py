@@ -112,7 +112,7 @@ class Router:
                     step = self.routing.cancel_requested(message.event, now)
                 else:
                     raise TypeError(f"{message.event.event_type} does not belong on this stream")
-                outcome.steps.append(step)
+                outcome.then(step)
             outcomes.append(outcome)
         return outcomes
 
@@ -174,8 +174,8 @@ class Router:
                 if row[0] is None:
                     # The record is gone (flushed or expired by hand): so is its place in line.
                     stale = Transaction().require_absent(topology.record(job_id))
-                    stale.write("ZREM", topology.index("deferred"), job_id)
-                    changes.append(stale.write("ZREM", topology.wake, job_id))
+                    stale.drop(topology.index("deferred"), job_id)
+                    changes.append(stale.drop(topology.wake, job_id))
                 continue
             change = self.routing.reconsidered(job, outlook, self.learned, now, clock.speed)
             if change is not None:

@@ -214,8 +214,6 @@ class Routing:
             self._emit_deferral(transaction, spec.job_id, decision)
         else:
             attempt = waiting.attempt + 1
-            # A cancellation that came since the record was read must not be lost.
-            transaction.require_field(self.topology.record(spec.job_id), "cancel", "")
             record.move(
                 transaction,
                 self.topology,
@@ -229,6 +227,8 @@ class Routing:
                     f"{attempt}.dispatched": _dispatched(decision),
                 },
                 self.retention_s,
+                # A cancellation that came since the record was read must not be lost.
+                only_if={"cancel": ""},
             )
             self._hand_over(transaction, spec, attempt, answer, decision)
         return transaction

@@ -104,13 +104,11 @@ class Attempts:
 
     def start(self, attempt: Attempt, at: int) -> Transaction:
         """The first start: holds if the job still waits for just this attempt."""
-        transaction = self._fenced(attempt, attempt.number)
-        return self._started(transaction, attempt, "dispatched", at)
+        return self._started(attempt, "dispatched", attempt.number, at)
 
     def take_over(self, attempt: Attempt, at: int) -> Transaction:
         """Start again as the next attempt: holds if nobody else has meanwhile."""
-        transaction = self._fenced(attempt, attempt.number - 1)
-        return self._started(transaction, attempt, "running", at)
+        return self._started(attempt, "running", attempt.number - 1, at)
 
     def drop(self, entry: Entry) -> Transaction:
         """Acknowledge a delivery that has nothing left to say."""
@@ -121,8 +119,7 @@ class Attempts:
         spec, entry = attempt.event.spec, attempt.entry
         reason = f"delivered {entry.deliveries} times; its workers died or lost their leases"
         attempt = msgspec.structs.replace(attempt, number=attempt.number - 1)
-        # Guarded together: the state first, the acknowledgement last.
-        transaction = self._fenced(attempt, attempt.number)
+        transaction = Transaction()
         record.move(
             transaction,
             self.topology,
@@ -132,21 +129,15 @@ class Attempts:
             spec.submitted_at,
             {"reason": reason, "ended_at": at},
             self.retention_s,
+            only_if={"attempt": str(attempt.number)},
         )
-        buried = dead_letter(entry, WORKER, self.topology.dead_letters, reason)
-        transaction.guards += buried.guards
-        transaction.writes += buried.writes
+        transaction.absorb(dead_letter(entry, WORKER, self.topology.dead_letters, reason))
         failed = JobFailed(**self._finish(attempt, at, at, 0), error=reason, final=True)
         transaction.emit(self.topology.completions, envelope(failed, WORKER))
         return transaction
 
-    def _fenced(self, attempt: Attempt, number: int) -> Transaction:
-        key = self.topology.record(attempt.job_id)
-        return Transaction().require_field(key, "attempt", str(number))
-
-    def _started(
-        self, transaction: Transaction, attempt: Attempt, old: State, at: int
-    ) -> Transaction:
+    def _started(self, attempt: Attempt, old: State, fence: int, at: int) -> Transaction:
+        transaction = Transaction()
         record.move(
             transaction,
             self.topology,
@@ -159,6 +150,7 @@ class Attempts:
                 f"{attempt.number}.started": _encode(Started(at, self.worker)),
             },
             self.retention_s,
+            only_if={"attempt": str(fence)},
         )
         started = JobStarted(
             job_id=attempt.job_id,
@@ -221,7 +213,11 @@ class Attempts:
             fields["ended_at"] = at
             if result.error is not None:
                 fields["reason"] = result.error
-        transaction = self._fenced(attempt, attempt.number)
+        sums = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj")
+        first = attempt.number == 1
+        if first:  # nothing to add to yet
+            fields |= {name: getattr(emissions, name) for name in sums}
+        transaction = Transaction()
         record.move(
             transaction,
             self.topology,
@@ -232,9 +228,10 @@ class Attempts:
             fields,
             self.retention_s,
             wake,
+            only_if={"attempt": str(attempt.number)},
         )
         transaction.require_ack(attempt.entry.stream, WORKER, attempt.entry.id)
-        for name in ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj"):
+        for name in () if first else sums:
             transaction.increment(key, name, getattr(emissions, name))
         common = self._finish(attempt, started_at, at, result.run_ms)
         if result.outcome == "completed":
@@ -271,14 +268,16 @@ class Attempts:
     ) -> EmissionsRecorded:
         spec, energy = attempt.event.spec, result.energy
         series, latest = intensities.series, intensities.latest
-        emitted, unpriced = emissions_ug(energy.mj, started_at, at, series)
-        # The baseline: the same run, begun the moment it was submitted.
-        baseline, baseline_unpriced = emissions_ug(
-            energy.mj, spec.submitted_at, spec.submitted_at + at - started_at, series
-        )
-        if baseline_unpriced:
-            # Nothing may be claimed as avoided for a time about which nothing is known.
-            baseline = emitted
+        emitted = unpriced = baseline = 0
+        if energy.mj:
+            emitted, unpriced = emissions_ug(energy.mj, started_at, at, series)
+            # The baseline: the same run, begun the moment it was submitted.
+            baseline, baseline_unpriced = emissions_ug(
+                energy.mj, spec.submitted_at, spec.submitted_at + at - started_at, series
+            )
+            if baseline_unpriced:
+                # Nothing may be claimed as avoided for a time about which nothing is known.
+                baseline = emitted
         return EmissionsRecorded(
             job_id=spec.job_id,
             attempt=attempt.number,

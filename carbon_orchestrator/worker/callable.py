@@ -16,7 +16,6 @@ import time
 import traceback
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from contextlib import suppress
-from pathlib import Path
 from time import clock_gettime, thread_time
 from typing import Any
 
@@ -24,57 +23,16 @@ import msgspec
 import structlog
 
 from carbon_orchestrator.config import ConfigError
-from carbon_orchestrator.events import Pool
 from carbon_orchestrator.worker.attempt import Ended, StopReason, StopWatch
+from carbon_orchestrator.worker.context import JobContext
 from carbon_orchestrator.worker.output import OutputTail
 from carbon_orchestrator.worker.placement import place
 
 log = structlog.get_logger(__name__)
 
-Handler = Callable[[dict[str, Any], "JobContext"], Any]
+Handler = Callable[[dict[str, Any], JobContext], Any]
 
 _ERROR_LIMIT = 500  # characters of an error's line
-
-
-class JobContext:
-    """What a handler is told about its attempt, and what it may tell. Safe between threads."""
-
-    __slots__ = ("_cancelled", "_directory", "_output", "attempt", "fence", "job_id", "pool")
-
-    def __init__(
-        self,
-        job_id: str,
-        attempt: int,
-        pool: Pool,
-        fence: str,
-        directory: Path,
-        output: OutputTail,
-    ) -> None:
-        self.job_id = job_id
-        self.attempt = attempt
-        self.pool = pool
-        self.fence = fence  # grows with each attempt: give it to stores that refuse older ones
-        self._directory = directory
-        self._output = output
-        self._cancelled = False
-
-    @property
-    def checkpoint_dir(self) -> Path:
-        """A directory that survives retries and suspension; made at first use. OSError."""
-        self._directory.mkdir(parents=True, exist_ok=True)
-        return self._directory
-
-    def cancelled(self) -> bool:
-        """Whether the attempt is to stop: cancelled, out of time, or the worker shuts down."""
-        return self._cancelled
-
-    def log(self, text: str) -> None:
-        """Add a line to the job's output, of which the tail is kept."""
-        self._output.write(text.encode("utf-8", "replace") + b"\n")
-
-    def stop(self) -> None:
-        """Make `cancelled` true."""
-        self._cancelled = True
 
 
 class PythonHandler:

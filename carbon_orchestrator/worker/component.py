@@ -32,6 +32,10 @@ from streams.table import Table
 log = structlog.get_logger(__name__)
 
 
+#: Seconds between tries to record an end, besides the committer's own patience.
+_COMMIT_WAITS = (1.0, 2.0, 4.0, 8.0, *(10.0,) * 15)
+
+
 class _Running(msgspec.Struct):
     attempt: Attempt
     cancel: asyncio.Event
@@ -238,8 +242,7 @@ class WorkerRole:
 
     async def _commit_end(self, attempt: Attempt, end: Transaction) -> None:
         """The work is done: keep trying to say so while the server is away."""
-        waits = backoff(1.0, 10.0)
-        for _ in range(20):
+        for wait in _COMMIT_WAITS:
             try:
                 if not await self._committer.apply(end):
                     log.warning(
@@ -249,7 +252,7 @@ class WorkerRole:
                     )
                 return
             except CommitUnknown:
-                await asyncio.sleep(next(waits))
+                await asyncio.sleep(wait)
         log.error("end of attempt lost", job=attempt.job_id)
 
     async def _heartbeats(self) -> None:

@@ -79,7 +79,7 @@ def combine(parts: Sequence[Part], pue: float) -> Energy:
     """
     total = sum(part.mj for part in parts)
     if total > 0:
-        uncertainty = sum(part.mj * part.uncertainty for part in parts) / total
+        uncertainty = sum(part.mj / total * part.uncertainty for part in parts)
     else:
         uncertainty = max(part.uncertainty for part in parts)
     method = "+".join(part.method for part in parts)

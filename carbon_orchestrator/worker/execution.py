@@ -18,8 +18,9 @@ from carbon_orchestrator.config import Config, ConfigError, JobType, command_lin
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Pool, Spec
 from carbon_orchestrator.worker.attempt import Ended
-from carbon_orchestrator.worker.callable import JobContext, PythonHandler, one_line
+from carbon_orchestrator.worker.callable import PythonHandler, one_line
 from carbon_orchestrator.worker.command import base_environment, run_command
+from carbon_orchestrator.worker.context import JobContext
 from carbon_orchestrator.worker.energy import Energy, EnergyMeter
 from carbon_orchestrator.worker.guardian import Guardian
 from carbon_orchestrator.worker.output import OutputTail
@@ -120,13 +121,14 @@ class Executor:
         )
 
     def directory(self, job_id: str) -> Path:
-        """The job's own directory: checkpoints, and where its commands run.
+        """The job's own directory: checkpoints, and where its commands run."""
+        return Path(self._path(job_id))
 
-        A job's id may come from outside, so that it is not taken as a path unseen.
-        """
-        if _PLAIN_ID.fullmatch(job_id):
-            return self._directories / job_id
-        return self._directories / ("x-" + hashlib.sha256(job_id.encode()).hexdigest())
+    def _path(self, job_id: str) -> str:
+        # A job's id may come from outside, so it is not taken as a path unseen.
+        plain = _PLAIN_ID.fullmatch(job_id) is not None
+        name = job_id if plain else "x-" + hashlib.sha256(job_id.encode()).hexdigest()
+        return f"{self._directories}/{name}"
 
     async def run(self, spec: Spec, attempt: int, fence: str, cancel: asyncio.Event) -> Execution:
         """Run one attempt to its end; never raises for the job's faults.
@@ -164,9 +166,9 @@ class Executor:
 
     async def discard(self, job_id: str) -> None:
         """Remove the directory of a job that is over. Never raises: at worst it stays."""
-        directory = self.directory(job_id)
+        directory = self._path(job_id)
         try:
-            directory.rmdir()
+            os.rmdir(directory)  # most jobs have none, or leave nothing in it
         except FileNotFoundError:
             return
         except OSError:
@@ -222,8 +224,7 @@ class Executor:
             payload: dict[str, Any] = _decode_object(spec.payload)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             return Ended(error=f"the payload is not a JSON object: {error}")
-        directory = self.directory(spec.job_id)
-        context = JobContext(spec.job_id, attempt, self._pool, fence, directory, output)
+        context = JobContext(spec.job_id, attempt, self._pool, fence, self.directory, output)
         return await handler.run(
             payload,
             context,

@@ -120,6 +120,21 @@ def test_with_nothing_better_ahead_a_job_waits_for_its_latest_start() -> None:
         assert "2020-01-01 19:59" in answer.reason
 
 
+@pytest.mark.parametrize("late", [0, 1, 60_000])
+def test_a_better_hour_at_or_after_the_latest_start_is_of_no_use(late: int) -> None:
+    latest = NOW + 8 * HOUR - 60_000
+    answer = POLICY.decide(job("flexible"), grid("high", [(latest + late, 100.0)]), NOW)
+    assert isinstance(answer, Defer)
+    assert (answer.planned_start, answer.pool) == (latest, "eco")
+
+
+def test_a_better_hour_too_late_for_its_own_pool_is_of_no_use() -> None:
+    slow_fast = job("flexible", fast=5 * HOUR, eco=HOUR)
+    answer = POLICY.decide(slow_fast, grid("high", [(NOW + 6 * HOUR, 100.0)]), NOW)
+    assert isinstance(answer, Defer)
+    assert (answer.planned_start, answer.pool) == (NOW + 9 * HOUR - 60_000, "eco")
+
+
 def test_a_job_without_a_deadline_waits_for_a_day_at_most() -> None:
     waiting = job("flexible", None, submitted=-23 * HOUR)
     answer = POLICY.decide(waiting, grid("high"), NOW)

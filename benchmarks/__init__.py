@@ -1,0 +1,1 @@
+"""Measurements; every claim of the README comes from here."""

@@ -1,0 +1,106 @@
+"""A deployment of separate processes on a server of its own, for measuring and for chaos."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import psutil
+
+from streams.embedded import EmbeddedServer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+CONFIG = """
+default_types = false
+drain = "5s"
+{extra}
+[threshold]  # every intensity is low: the decisions are real, and go to FAST
+mode = "absolute"
+low = 2000
+high = 3000
+[pools.fast]
+slots = {slots}
+[pools.eco]
+slots = {slots}
+[types.noop]
+python = "benchmarks.handlers:noop"
+expected_duration = "10ms"
+max_attempts = 3
+[types.stamped]
+python = "benchmarks.handlers:stamped"
+expected_duration = "10ms"
+[types.sleep]
+command = ["sleep", "8"]
+expected_duration = "10s"
+[types.quick]
+command = ["true"]
+expected_duration = "100ms"
+"""
+
+
+class Deployment:
+    """Role processes by name; all are ended, by their ids, when the context is left."""
+
+    def __init__(self, *, slots: int = 200, extra: str = "", fsync: str = "everysec") -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="bench-"))
+        program = os.environ.get("BENCH_SERVER")  # another server than the bundled one
+        self.server = EmbeddedServer(self.directory / "redis", fsync=fsync, program=program)
+        self.config = self.directory / "config.toml"
+        self.config.write_text(CONFIG.format(slots=slots, extra=extra))
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.log = (self.directory / "roles.log").open("ab")
+
+    async def __aenter__(self) -> Deployment:
+        await self.server.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        await self.server.stop()
+        self.log.close()
+
+    def start(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> None:
+        """Start a role: `start("router-1", "router")`."""
+        command = [sys.executable, "-m", "carbon_orchestrator", *arguments]
+        command += ["--redis", self.server.url, "--config", str(self.config)]
+        command += ["--log-level", "warning"]
+        self.processes[name] = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=self.log,
+            stderr=self.log,
+        )
+
+    def worker(self, name: str, pool: str, env: dict[str, str] | None = None) -> None:
+        """Start a worker with a data directory of its own."""
+        self.start(
+            name, "worker", "--pool", pool, "--data", str(self.directory / name), env=env
+        )
+
+    def cpu_seconds(self) -> dict[str, float]:
+        """CPU time used so far, by process."""
+        pids = {name: process.pid for name, process in self.processes.items()}
+        assert self.server.pid is not None
+        pids["server"] = self.server.pid
+        times = {name: psutil.Process(pid).cpu_times() for name, pid in pids.items()}
+        return {name: each.user + each.system for name, each in times.items()}
+
+    def kill(self, name: str) -> None:
+        """kill -9."""
+        process = self.processes.pop(name)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()

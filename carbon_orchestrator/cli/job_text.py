@@ -1,0 +1,225 @@
+"""A job, the list of jobs and the report, as the gateway tells them, put into rows. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from carbon_orchestrator.cli.output import STATES, Column
+from carbon_orchestrator.cli.quantities import duration, energy, mass, moment, percent, until
+from carbon_orchestrator.clock import parse_time
+from carbon_orchestrator.lifecycle import TERMINAL
+
+_POOL_NAMES = {"fast": "FAST", "eco": "ECO"}
+_PREFIX = re.compile(r"^(deferred|dispatched on (FAST|ECO)): ")
+_LONGEST_PAYLOAD = 400
+
+JOB_COLUMNS = (
+    Column("id"),
+    Column("state", styles=STATES),
+    Column("type"),
+    Column("urgency"),
+    Column("pool"),
+    Column("starts"),
+    Column("due"),
+    Column("why", flexible="crops"),
+)
+
+
+def pool_name(pool: str | None) -> str:
+    return _POOL_NAMES.get(pool or "", pool or "")
+
+
+def why(reason: str | None) -> str:
+    """A reason without the words that its state or step says already."""
+    return _PREFIX.sub("", reason or "")
+
+
+def job_rows(jobs: Sequence[Mapping[str, Any]], now: str) -> Iterator[list[str]]:
+    """Rows of JOB_COLUMNS; starts and due count from `now` on the grid clock."""
+    for job in jobs:
+        waiting, deadline = job["state"] not in TERMINAL, job.get("deadline")
+        planned = job.get("planned_start")
+        pool = job.get("planned_pool") if planned else job.get("pool")
+        yield [
+            job["id"],
+            job["state"],
+            job["type"],
+            job["urgency"],
+            pool_name(pool),
+            _briefly(planned, now) if planned else "",
+            _briefly(deadline, now) if deadline and waiting else "",
+            why(job.get("reason")),
+        ]
+
+
+def _briefly(time: str, now: str) -> str:
+    """ "3h20m", or "now" and "late" around and after it."""
+    ahead = parse_time(time) - parse_time(now)
+    return duration(ahead) if ahead > 0 else "now" if ahead > -60_000 else "late"
+
+
+def clock_note(grid: Mapping[str, Any]) -> str:
+    """The grid's time, its intensity and where it comes from, in one line."""
+    clock = grid["clock"]
+    text = f"{moment(clock['now'])[:16]} UTC"
+    if clock["speed"] != 1:
+        text += f", {clock['speed']:g} times faster than real time"
+    if grid.get("intensity") is None:
+        return f"{text}; no carbon signal"
+    text += f"; {grid['intensity']:.0f} gCO2e/kWh"
+    text += f" ({grid['band']})" if grid.get("band") else " (too old to be used)"
+    return text + (", SIMULATED" if grid.get("simulated") else f", {grid['source']}")
+
+
+def head(job: Mapping[str, Any], grid: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Names and values of what there is to say about a job before its history."""
+    now = grid["clock"]["now"]
+    yield "job", job["id"]
+    yield "state", job["state"]
+    yield "what", f"{job['type']}, {job['urgency']}, project {job['project']}"
+    yield "labels", ", ".join(f"{name}={value}" for name, value in job["labels"].items())
+    if job["payload"]:
+        text = json.dumps(job["payload"], ensure_ascii=False)
+        yield "payload", text if len(text) <= _LONGEST_PAYLOAD else text[:_LONGEST_PAYLOAD] + "…"
+    yield "submitted", f"{moment(job['submitted_at'])} UTC"
+    yield "deadline", _deadline(job, now)
+    yield "pool", pool_name(job["pool"])
+    if planned := job.get("planned_start"):
+        on = f" on {pool_name(job['planned_pool'])}" if job.get("planned_pool") else ""
+        yield "plan", f"starts {moment(planned)} UTC ({until(planned, now)}){on}"
+        if latest := job.get("latest_start"):
+            yield "at latest", f"{moment(latest)} UTC ({until(latest, now)})"
+    if job["replans"] > 1:
+        yield "re-planned", f"{job['replans'] - 1} times"
+    yield "why", why(job.get("reason"))
+    if job["failures"]:
+        yield "failures", f"{job['failures']} of {job['attempts']} attempts"
+    yield from amounts(job, bool(grid.get("simulated")))
+
+
+def amounts(job: Mapping[str, Any], simulated: bool) -> Iterator[tuple[str, str]]:
+    """Energy and emissions of a job, where known, with how they were found."""
+    if "baseline_ug" not in job:
+        return
+    used = energy(job["energy_mj"])
+    if job.get("energy_uncertainty") is not None:
+        used += f" ± {100 * job['energy_uncertainty']:.0f} %"
+    if job.get("energy_method"):
+        used += f" (method: {job['energy_method']})"
+    yield "energy", used
+    label = ", SIMULATED grid" if simulated else ""
+    emitted, baseline, avoided = job["emissions_ug"], job["baseline_ug"], job["avoided_ug"]
+    yield "emitted", f"{mass(emitted)} CO2e{label}"
+    yield "baseline", f"{mass(baseline)} CO2e, had it begun when it was submitted"
+    share = percent(avoided, baseline)
+    yield "avoided", f"{mass(avoided)} CO2e" + (f" ({share})" if share else "")
+    if job.get("unpriced_mj"):
+        yield "unpriced", f"{energy(job['unpriced_mj'])} used while no intensity was known"
+
+
+def _deadline(job: Mapping[str, Any], now: str) -> str:
+    deadline = job.get("deadline")
+    if deadline is None:
+        return "none"
+    text = f"{moment(deadline)} UTC"
+    if job["state"] not in TERMINAL:
+        return f"{text} ({until(deadline, now)})"
+    if job["state"] != "completed" or not job["runs"]:
+        return text
+    spare = parse_time(deadline) - parse_time(job["runs"][-1]["at"])
+    if spare < 0:
+        return f"{text}, MISSED by {duration(-spare)}"
+    return f"{text}, met with {duration(spare)} to spare"
+
+
+TIMELINE_COLUMNS = (
+    Column("time (UTC)"),
+    Column("step", styles=STATES),
+    Column("try", right=True),
+    Column("what and why", flexible="wraps"),
+)
+
+
+def timeline_rows(job: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Rows of TIMELINE_COLUMNS."""
+    for step in job["timeline"]:
+        yield [moment(step["at"]), step["event"], str(step.get("attempt", "")), step_text(step)]
+
+
+def step_text(step: Mapping[str, Any]) -> str:
+    """What a step of the timeline says beyond its name."""
+    parts = [why(step.get("reason"))]
+    if step["event"] == "dispatched":
+        parts.insert(0, f"on {pool_name(step['pool'])}")
+    elif step["event"] == "started":
+        parts.insert(0, f"by {step['worker']}")
+    elif step.get("planned_start") and "planned for" not in parts[0]:
+        parts.append(f"planned for {moment(step['planned_start'])[:16]} UTC")
+    return "; ".join(part for part in parts if part)
+
+
+def step_key(step: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What makes a step worth telling again: a new plan counts only with another start."""
+    return step["event"], step.get("attempt"), step.get("planned_start")
+
+
+RUN_COLUMNS = (
+    Column("try", right=True),
+    Column("outcome", styles=STATES),
+    Column("exit", right=True),
+    Column("ran", right=True),
+    Column("energy", right=True),
+    Column("emitted", right=True),
+    Column("baseline", right=True),
+    Column("remarks", flexible="wraps"),
+)
+
+
+def run_rows(job: Mapping[str, Any]) -> Iterator[list[str]]:
+    """Rows of RUN_COLUMNS, one for each ended attempt."""
+    for run in job["runs"]:
+        remarks = [run.get("error") or "", *run.get("limitations", ())]
+        if (run.get("exit_code") is not None) and remarks[0] == f"exit code {run['exit_code']}":
+            remarks.pop(0)
+        yield [
+            str(run["attempt"]),
+            run["outcome"],
+            str(run.get("exit_code", "")),
+            duration(run["run_ms"]),
+            energy(run.get("energy_mj", 0)),
+            mass(run.get("emissions_ug", 0)),
+            mass(run.get("baseline_ug", 0)),
+            "; ".join(each for each in remarks if each),
+        ]
+
+
+def report_columns(by: Sequence[str]) -> list[Column]:
+    """The columns of a report over these groups."""
+    names = ("jobs", "failed", "energy", "emitted", "baseline", "avoided", "%", "met", "missed")
+    return [Column(name) for name in by] + [Column(name, right=True) for name in names]
+
+
+def report_rows(by: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
+    """One row a group, and their sum where there are several."""
+    for row in rows:
+        yield [*(pool_name(str(row[name])) for name in by), *_sums(row)]
+    if len(rows) > 1 and by:
+        total = {name: sum(row[name] for row in rows) for name in rows[0] if name not in by}
+        yield ["total", *[""] * (len(by) - 1), *_sums(total)]
+
+
+def _sums(row: Mapping[str, Any]) -> list[str]:
+    return [
+        str(row["completed"]),
+        str(row["failed"]),
+        energy(row["energy_mj"]),
+        mass(row["emissions_ug"]),
+        mass(row["baseline_ug"]),
+        mass(row["avoided_ug"]),
+        percent(row["avoided_ug"], row["baseline_ug"]),
+        str(row["deadlines_met"]),
+        str(row["deadlines_missed"]),
+    ]

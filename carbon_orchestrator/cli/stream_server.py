@@ -1,0 +1,63 @@
+"""How commands for operators reach the stream server itself, without the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from carbon_orchestrator.cli.faults import UNREACHABLE, USAGE, Failure
+from carbon_orchestrator.config import Config
+from carbon_orchestrator.topology import Topology
+from streams.errors import TRANSIENT
+from streams.keys import Partition
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+ServerUrl = Annotated[
+    str | None,
+    Parameter(
+        name="--redis",
+        help="URL of the stream server; by default $CARBON_REDIS_URL, or that of a running `up`",
+    ),
+]
+Data = Annotated[Path | None, Parameter(help="data directory of the `up` to talk to")]
+
+
+PATIENCE_SECONDS = 10.0
+
+
+def topology(config: Config) -> Topology:
+    """The names of the deployment's one partition."""
+    return Topology(Partition(config.namespace))
+
+
+async def with_server(url: str, use: Callable[[Redis], Awaitable[Any]]) -> Any:
+    """`use` with a connection; a server that cannot be used is told in one line."""
+    from redis.exceptions import AuthenticationError, BusyLoadingError
+
+    from streams.connection import connect
+
+    where = url.rpartition("@")[2]  # without a password
+    try:
+        redis = connect(url, timeout=PATIENCE_SECONDS)
+    except ValueError as error:
+        raise Failure(f"--redis: {error}", USAGE) from None
+    try:
+        return await use(redis)
+    except AuthenticationError as error:
+        raise Failure(f"{where} refuses the login: {error}", UNREACHABLE) from None
+    except BusyLoadingError:
+        raise Failure(f"{where} is still loading its data; try again", UNREACHABLE) from None
+    except TRANSIENT as error:
+        why = str(error).rstrip(".") or type(error).__name__
+        raise Failure(
+            f"no stream server at {where} ({why}): start one with `carbon-orchestrator up`, or"
+            " name yours with --redis or $CARBON_REDIS_URL",
+            UNREACHABLE,
+        ) from None
+    finally:
+        await redis.aclose()

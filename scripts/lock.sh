@@ -1,0 +1,28 @@
+#!/bin/sh
+# Remakes the lock files from pyproject.toml: for every Python from 3.11 and every system at once,
+# with the hash of every file, and no address. Pins stay unless told: scripts/lock.sh --upgrade,
+# or --upgrade-package NAME. Needs uv (pip install uv); nothing else here does.
+set -eu
+cd -- "$(dirname -- "$0")/.."
+
+command -v uv >/dev/null || {
+    echo "lock: uv is not on PATH: pip install uv" >&2
+    exit 1
+}
+# setup.sh installs the project without a network, so what builds it is pinned as well.
+backend=$(sed -n 's/^requires = \["\(.*\)"\]$/\1/p' pyproject.toml)
+[ -n "$backend" ] || {
+    echo "lock: pyproject.toml does not name one build requirement on one line" >&2
+    exit 1
+}
+
+compile() {
+    output=$1
+    shift
+    printf '%s\n' "$backend" |
+        uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+            --no-annotate --custom-compile-command scripts/lock.sh \
+            --output-file "$output" pyproject.toml - "$@"
+}
+compile requirements.lock --extra embedded "$@"
+compile requirements-dev.lock --extra embedded --extra dev --constraints requirements.lock "$@"

@@ -1,0 +1,95 @@
+"""One real server for the whole session, one clean name space for each test.
+
+CARBON_TEST_SERVER=PROGRAM runs the tests against another server than the bundled one,
+CARBON_TEST_LOOP=uvloop under another event loop than asyncio's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from carbon_orchestrator import topology
+from streams.commit import Committer
+from streams.connection import connect
+from streams.embedded import EmbeddedServer
+from streams.keys import Partition
+from streams.testing import PERMANENT, leaked_keys, running_server
+
+PROGRAM = os.environ.get("CARBON_TEST_SERVER")
+PERMANENT.extend(topology.PERMANENT)
+
+if os.environ.get("CARBON_TEST_LOOP") == "uvloop":
+    import uvloop
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+        return {"uvloop": uvloop.new_event_loop}
+
+
+@pytest.fixture(scope="session")
+def session_server() -> Iterator[EmbeddedServer]:
+    """The server that most tests share."""
+    with running_server(PROGRAM) as server:
+        yield server
+
+
+@pytest.fixture
+def own_server() -> Iterator[EmbeddedServer]:
+    """A server for a test that kills, fills or reconfigures it."""
+    with running_server(PROGRAM) as server:
+        yield server
+
+
+@pytest.fixture
+def permanent() -> list[str]:
+    """Names of keys that this test, beyond the declared ones, means to keep without expiry."""
+    return []
+
+
+@pytest.fixture
+async def server_url(session_server: EmbeddedServer, permanent: list[str]) -> AsyncIterator[str]:
+    """The session's server, emptied. Whoever uses it is checked for leaked keys afterwards."""
+    async with connect(session_server.url) as client:
+        await client.flushall()
+    yield session_server.url
+    async with connect(session_server.url) as client:
+        assert await leaked_keys(client, [*PERMANENT, *permanent]) == []
+
+
+@pytest.fixture
+def partition() -> Partition:
+    """A name space of the test's own."""
+    return Partition(f"test-{uuid.uuid4().hex[:8]}")
+
+
+@pytest.fixture
+async def new_client(server_url: str) -> AsyncIterator[Callable[[], Redis]]:
+    """Makes clients: every blocking reader needs one of its own. Closed after the test."""
+    clients: list[Redis] = []
+
+    def new() -> Redis:
+        clients.append(connect(server_url))
+        return clients[-1]
+
+    yield new
+    for client in clients:
+        await client.aclose()
+
+
+@pytest.fixture
+def redis(new_client: Callable[[], Redis]) -> Redis:
+    """The test's own client."""
+    return new_client()
+
+
+@pytest.fixture
+async def committer(server_url: str, partition: Partition) -> AsyncIterator[Committer]:
+    committer = Committer(connect(server_url), partition, patience=10)
+    yield committer
+    await committer.aclose()

@@ -1,0 +1,350 @@
+"""The command line as people use it: the real program against one real `up`."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from carbon_orchestrator.cli.faults import told
+from carbon_orchestrator.cli.main import app
+from streams.embedded import free_port
+
+ROOT = Path(__file__).parents[2]
+TYPES = r"""
+[types.hello]
+command = ["{python}", "-c", "import sys; print('got', sys.stdin.read())"]
+expected_duration = "1s"
+
+[types.broken]
+command = ["{python}", "-c", "print(chr(27) + '[31mboom'); raise SystemExit(3)"]
+expected_duration = "1s"
+max_attempts = 1
+
+[types.sleeper]
+command = ["sleep", "60"]
+expected_duration = "1s"
+"""
+NOWHERE = "127.0.0.1:1"
+
+
+class Cli:
+    """A running deployment, and the program to use it with."""
+
+    def __init__(self, url: str, redis_url: str) -> None:
+        self.url, self.redis_url = url, redis_url
+
+    def __call__(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "carbon_orchestrator", *arguments]
+        done = subprocess.run(
+            command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=40
+        )
+        assert "Traceback" not in done.stderr, done.stderr
+        return done
+
+    def json(self, *arguments: str, status: int = 0) -> Any:
+        """In this process: the many starts of the program would take most of the time."""
+        with contextlib.redirect_stdout(io.StringIO()) as out:
+            try:
+                assert told(app, [*arguments, "--json"]) == status
+            except SystemExit as end:
+                assert end.code == status
+        return json.loads(out.getvalue())
+
+    def submitted(self, *arguments: str) -> str:
+        done = self("submit", *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def state(self, job_id: str) -> str:
+        with urllib.request.urlopen(f"{self.url}/jobs/{job_id}", timeout=10) as response:
+            return str(json.load(response)["state"])
+
+    def redis(self) -> Redis:
+        return Redis.from_url(self.redis_url)
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    home = tmp_path_factory.mktemp("up")
+    (home / "types.toml").write_text(TYPES)
+    port = free_port()
+    command = [sys.executable, "-m", "carbon_orchestrator", "up", "--port", str(port)]
+    command += ["--redis-port", str(free_port()), "--data", str(home / "data")]
+    command += ["--config", str(home / "types.toml"), "--speed", "3600"]
+    with (
+        (home / "log").open("wb") as log,
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log) as process,
+    ):
+        assert process.stdout is not None
+        try:
+            ready, _, _ = select.select([process.stdout], [], [], 30)
+            greeting = process.stdout.readline() if ready else b""
+            assert b"is up at" in greeting, (home / "log").read_text()
+            redis_url = (home / "data" / "redis-url").read_text()
+            url = f"http://127.0.0.1:{port}"
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv("CARBON_URL", url)
+                patch.setenv("CARBON_DATA", str(home / "data"))
+                patch.setenv("COLUMNS", "100")
+                for name in ("CARBON_REDIS_URL", "NO_COLOR"):
+                    patch.delenv(name, raising=False)
+                yield Cli(url, redis_url)
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
+
+
+def test_submit_wait_tells_each_step_and_what_it_cost(cli: Cli) -> None:
+    done = cli("submit", "hello", "--wait", "--wait-timeout", "30s")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines[0].split()) == 1, "the id stands alone"
+    told = [line.split()[2] for line in lines[1:] if line[:4].isdigit()]
+    steps = ["submitted", "dispatched", "started", "completed"]
+    assert [step for step in told if step != "deferred"] == steps
+    words = {line.split()[0] for line in lines}
+    assert {"outcome", "energy", "emitted", "baseline", "avoided"} <= words
+    assert "SIMULATED" in done.stdout
+
+
+def test_a_failed_job_gives_status_1_and_its_output_cannot_touch_the_terminal(cli: Cli) -> None:
+    done = cli("submit", "broken", "--urgency", "urgent", "--wait", "--wait-timeout", "30s")
+    assert done.returncode == 1
+    assert "\x1b" not in done.stdout
+    assert r"\x1b[31mboom" in done.stdout
+    assert "exit code 3" in done.stdout
+
+
+def test_what_is_submitted_arrives_as_it_was_given(cli: Cli, tmp_path: Path) -> None:
+    payload = '{"big": 123456789012345678901234567890, "text": "ä"}'
+    (tmp_path / "payload.json").write_text(payload)
+    ways = (("@" + str(tmp_path / "payload.json"), ""), ("-", payload), (payload, ""))
+    options = ["--urgency", "urgent", "--project", "vision", "--label", "a=1", "--label", "b=x=y"]
+    for given, stdin in ways:
+        done = cli("submit", "hello", "--payload", given, *options, "--deadline", "6h", stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        job_id = done.stdout.strip()
+        assert job_id in done.stderr, "how to follow it"
+    until(lambda: cli.state(job_id) == "completed")
+    job = cli.json("job", job_id)
+    assert job["payload"] == json.loads(payload)
+    assert (job["project"], job["labels"]) == ("vision", {"a": "1", "b": "x=y"})
+    assert job["deadline"] is not None
+    assert payload in job["runs"][0]["output"], "byte for byte"
+    shown = cli("job", job_id).stdout
+    assert all(word in shown for word in ("a=1, b=x=y", "cpu-time-model", "± 50 %", "Timeline"))
+
+
+def test_one_idempotency_key_is_one_job(cli: Cli) -> None:
+    options = ["--urgency", "urgent", "--idempotency-key", "once"]
+    first = cli.submitted("hello", *options)
+    assert cli.submitted("hello", *options) == first
+    other = cli("submit", "hello", *options, "--payload", '{"other": 1}')
+    assert other.returncode == 2
+    assert len(other.stderr.splitlines()) == 1
+
+
+def test_mistakes_are_one_line_and_status_2(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, word in (
+        (["submit", "nonsense"], "hello"),
+        (["submit", "hello", "--payload", "[1]"], "JSON object"),
+        (["submit", "hello", "--payload", "@/no/such/file"], "No such file"),
+        (["submit", "hello", "--label", "x"], "NAME=VALUE"),
+        (["submit", "hello", "--deadline", "soon"], "deadline"),
+        (["jobs", "--state", "lost"], "lost"),
+        (["report", "--by", "mood"], "project"),
+        (["dead-letters", "drop", "--all"], "--yes"),
+        (["dead-letters", "retry"], "--all"),
+        (["dead-letters", "show", "x"], "no dead letter's id"),
+    ):
+        # In this process: ten starts of the program would take seconds.
+        assert told(app, arguments) == 2, arguments
+        out, error = capsys.readouterr()
+        assert word in error
+        assert len(error.splitlines()) == 1
+        assert not out
+
+
+def test_what_cannot_be_reached_is_one_line_and_status_3(cli: Cli) -> None:
+    for arguments in (
+        ["jobs", "--url", f"http://{NOWHERE}"],
+        ["doctor", "--redis", f"redis://:secret@{NOWHERE}/0"],
+        ["dead-letters", "list", "--redis", f"redis://{NOWHERE}/0"],
+    ):
+        done = cli(*arguments)
+        assert done.returncode == 3
+        assert "carbon-orchestrator up" in done.stderr
+        assert "secret" not in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+    checks = cli.json("doctor", "--redis", f"redis://{NOWHERE}/0", status=3)
+    assert [check["status"] for check in checks] == ["fail"]
+
+
+def test_jobs_lists_by_state_and_says_when_there_are_more(cli: Cli) -> None:
+    ids = {cli.submitted("hello", "--urgency", "urgent") for _ in range(2)}
+    until(lambda: all(cli.state(each) == "completed" for each in ids))
+    listed = cli.json("jobs", "--state", "completed,failed", "--limit", "500")
+    assert ids <= {job["id"] for job in listed["jobs"]}
+    assert {job["state"] for job in listed["jobs"]} <= {"completed", "failed"}
+    page = cli("jobs", "--limit", "1")
+    assert len(page.stdout.splitlines()) == 2, "titles and one job"
+    assert "--limit" in page.stderr
+
+
+def test_cancel_ends_a_running_job_once(cli: Cli) -> None:
+    job_id = cli.submitted("sleeper", "--urgency", "urgent")
+    until(lambda: cli.state(job_id) == "running")
+    gave_up = cli("submit", "sleeper", "--wait", "--wait-timeout", "0.1s", "--deadline", "9d")
+    assert gave_up.returncode == 1
+    assert "follow it with" in gave_up.stderr
+    waited = gave_up.stdout.split()[0]
+    for each in (job_id, waited):
+        assert cli("cancel", each).returncode == 0
+    until(lambda: {cli.state(job_id), cli.state(waited)} == {"cancelled"})
+    again = cli("cancel", job_id)
+    assert again.returncode == 1
+    assert "cancelled already" in again.stderr
+    assert cli("job", "00000000000000000000000000-0").returncode == 1
+
+
+def test_report_adds_up_and_names_what_it_rests_on(cli: Cli) -> None:
+    cli("submit", "hello", "--urgency", "urgent", "--project", "sums", "--wait")
+
+    def counted() -> bool:
+        rows = cli.json("report", "--by", "project")["rows"]
+        return any(row["project"] == "sums" and row["energy_mj"] for row in rows)
+
+    until(counted)
+    done = cli("report", "--by", "project,pool")
+    assert done.returncode == 0
+    assert done.stdout.startswith("PROJECT")
+    row = next(line.split() for line in done.stdout.splitlines() if line.startswith("sums"))
+    assert row[1:4] == ["FAST", "1", "0"]
+    assert all(word in done.stdout for word in ("SIMULATED", "baseline", "power model"))
+    empty = cli("report", "--from", "1999-01-01", "--to", "1999-01-02")
+    assert (empty.returncode, empty.stdout) == (0, "")
+
+
+def test_dead_letters_are_seen_retried_and_dropped(cli: Cli) -> None:
+    with cli.redis() as redis:
+        key = "carbon:{0}:dead-letters"
+        for _ in range(2):
+            redis.xadd("carbon:{0}:jobs", {"type": "job.submitted", "data": b"\xff\x1b[31m"})
+        until(lambda: int(redis.xlen(key)) == 2)
+        grouped = cli("dead-letters", "list").stdout.splitlines()
+        assert len(grouped) == 2
+        assert grouped[1].split()[:2] == ["2", "jobs"]
+        first, second = cli.json("dead-letters", "list")["dead_letters"]
+        assert first["fields_base64"][1] == ["ZGF0YQ==", "/xtbMzFt"], "data, byte for byte"
+        shown = cli("dead-letters", "show", first["id"])
+        assert r"\xff\x1b[31m" in shown.stdout
+
+        assert cli("dead-letters", "retry", first["id"]).returncode == 0
+        until(lambda: int(redis.xlen(key)) == 2)  # still undecodable: it comes back
+        assert cli.json("dead-letters", "retry", first["id"], status=1)["retried"] == 0
+        assert cli("dead-letters", "drop", second["id"]).returncode == 0
+        redis.xadd(key, {"reason": "forged", "stream": "carbon:{0}:clock", "original.a": "b"})
+        refused = cli.json("dead-letters", "retry", "--all", status=1)
+        assert refused["retried"] == 1
+        until(lambda: int(redis.xlen(key)) == 2)
+        assert cli.json("dead-letters", "drop", "--all", "--yes")["dropped"] == 2
+        assert cli.json("dead-letters", "list") == {"dead_letters": [], "more": False}
+
+
+def test_doctor_finds_nothing_wrong_then_what_is_wrong_then_what_it_may_not_know(cli: Cli) -> None:
+    def statuses(status: int, *arguments: str) -> dict[str, str]:
+        checks = cli.json("doctor", *arguments, status=status)
+        return {check["name"]: check["status"] for check in checks}
+
+    well = statuses(0)
+    assert set(well.values()) <= {"ok", "warn"}
+    assert well["worker eco"] == well["router"] == well["append-only file"] == "ok"
+    plain = cli("doctor").stdout
+    assert plain.splitlines()[0].split() == ["STATUS", "CHECK", "RESULT"]
+    with cli.redis() as redis:
+        redis.config_set("appendonly", "no")
+        try:
+            assert statuses(1)["append-only file"] == "fail"
+        finally:
+            redis.config_set("appendonly", "yes")
+        redis.execute_command("ACL", "SETUSER", "half", "on", ">pw", "~*", "&*", "+@all", "-config")
+        limited = cli.redis_url.replace("redis://", "redis://half:pw@")
+        assert statuses(0, "--redis", limited)["append-only file"] == "unknown"
+        redis.execute_command("ACL", "SETUSER", "half", "-info", "-time")
+        blind = statuses(0, "--redis", limited)
+        assert blind["server"] == blind["memory"] == blind["clock skew"] == "unknown"
+    nobody = statuses(1, "--config", os.devnull, "--redis", cli.redis_url.replace("/0", "/1"))
+    assert nobody["router"] == nobody["worker fast"] == "fail"
+
+
+def test_a_terminal_gets_colours_unless_it_wants_none(cli: Cli) -> None:
+    cli.submitted("hello", "--urgency", "urgent")
+
+    def on_terminal(**env: str) -> str:
+        child, fd = pty.fork()
+        if child == 0:  # pragma: no cover
+            os.chdir(ROOT)
+            command = [sys.executable, "-m", "carbon_orchestrator", "jobs"]
+            os.execve(sys.executable, command, {**os.environ, "TERM": "xterm", **env})
+        seen = b""
+        try:
+            while select.select([fd], [], [], 20)[0] and (more := os.read(fd, 65536)):
+                seen += more
+        except OSError:  # how Linux tells the end of a terminal
+            pass
+        os.close(fd)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        return seen.decode()
+
+    coloured, plain = on_terminal(), on_terminal(NO_COLOR="1")
+    assert "\x1b[3" in coloured
+    assert "\x1b[3" not in plain
+    assert "SIMULATED" in plain
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", plain).splitlines()
+    assert max(map(len, lines)) <= 100
+
+
+def test_a_reader_that_goes_away_is_no_fault(cli: Cli) -> None:
+    command = [sys.executable, "-m", "carbon_orchestrator", "jobs", "--json"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, cwd=ROOT, stdout=write, stderr=subprocess.PIPE, timeout=30)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_help_loads_no_web_framework() -> None:
+    code = "import sys, carbon_orchestrator.cli.main; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30
+    )
+    loaded = set(done.stdout.split())
+    assert "carbon_orchestrator.cli.jobs" in loaded
+    assert not loaded & {"aiohttp", "http.client", "uvloop", "psutil"}
