@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,13 +47,25 @@ expected_duration = "100ms"
 class Deployment:
     """Role processes by name; all are ended, by their ids, when the context is left."""
 
-    def __init__(self, *, slots: int = 200, extra: str = "", fsync: str = "everysec") -> None:
+    def __init__(
+        self,
+        *,
+        slots: int = 200,
+        extra: str = "",
+        fsync: str = "everysec",
+        config: str | None = None,
+        program: str | None = None,
+    ) -> None:
+        """`config`: a whole configuration instead of CONFIG. `program`: another server than
+        the bundled one (or by the environment, BENCH_SERVER)."""
         self.directory = Path(tempfile.mkdtemp(prefix="bench-"))
-        program = os.environ.get("BENCH_SERVER")  # another server than the bundled one
+        program = program or os.environ.get("BENCH_SERVER")
         self.server = EmbeddedServer(self.directory / "redis", fsync=fsync, program=program)
         self.config = self.directory / "config.toml"
-        self.config.write_text(CONFIG.format(slots=slots, extra=extra))
+        text = CONFIG.format(slots=slots, extra=extra) if config is None else config
+        self.config.write_text(text)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._starts: dict[str, tuple[tuple[str, ...], dict[str, str] | None]] = {}
         self.log = (self.directory / "roles.log").open("ab")
 
     async def __aenter__(self) -> Deployment:
@@ -73,6 +86,7 @@ class Deployment:
 
     def start(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> None:
         """Start a role: `start("router-1", "router")`."""
+        self._starts[name] = arguments, env
         command = [sys.executable, "-m", "carbon_orchestrator", *arguments]
         command += ["--redis", self.server.url, "--config", str(self.config)]
         command += ["--log-level", "warning"]
@@ -87,9 +101,7 @@ class Deployment:
 
     def worker(self, name: str, pool: str, env: dict[str, str] | None = None) -> None:
         """Start a worker with a data directory of its own."""
-        self.start(
-            name, "worker", "--pool", pool, "--data", str(self.directory / name), env=env
-        )
+        self.start(name, "worker", "--pool", pool, "--data", str(self.directory / name), env=env)
 
     def cpu_seconds(self) -> dict[str, float]:
         """CPU time used so far, by process."""
@@ -104,3 +116,20 @@ class Deployment:
         process = self.processes.pop(name)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+
+    def respawn(self, name: str) -> None:
+        """Start a role that has ended once more, as it was started first."""
+        arguments, env = self._starts[name]
+        self.start(name, *arguments, env=env)
+
+    async def restart_server(self) -> None:
+        """kill -9 the server and start it again, on the same files and port."""
+        port = self.server.port
+        self.server.kill()
+        await self.server.start()
+        if self.server.port != port:
+            raise RuntimeError(f"port {port} was taken while the server was down")
+
+    def remove(self) -> None:
+        """Delete its files, once it has ended and nothing is left to look at."""
+        shutil.rmtree(self.directory, ignore_errors=True)

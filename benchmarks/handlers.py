@@ -1,7 +1,8 @@
-"""Handlers that do nothing, so that what is left is the orchestrator's own cost."""
+"""Handlers that do nothing, or what is told, so that the orchestrator's own part shows."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import struct
 import time
@@ -19,3 +20,14 @@ async def stamped(payload: dict[str, Any], context: Any) -> None:
     """Write down how long ago the job was sent: payload {"sent": monotonic ns}."""
     assert _file is not None
     _file.write(struct.pack("<q", time.monotonic_ns() - payload["sent"]))
+
+
+async def nap(payload: dict[str, Any], context: Any) -> None:
+    """Sleep: payload {"seconds": s}."""
+    await asyncio.sleep(payload["seconds"])
+
+
+async def flaky(payload: dict[str, Any], context: Any) -> None:
+    """Fail in the first attempts: payload {"failures": n}."""
+    if context.attempt <= payload["failures"]:
+        raise RuntimeError(f"attempt {context.attempt} fails as told")

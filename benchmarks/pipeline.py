@@ -1,6 +1,6 @@
 """Jobs through all four hops: jobs, router, worker, accounting; and from POST to start.
 
-    python -m benchmarks.pipeline [--jobs 60000] [--latency] [--peers dramatiq,...]
+python -m benchmarks.pipeline [--jobs 60000] [--latency] [--peers dramatiq,...]
 """
 
 from __future__ import annotations
@@ -34,9 +34,7 @@ async def publish(committer: Committer, jobs: int, batched: bool = True) -> None
     event = envelope(JobSubmitted(type="noop", urgency="urgent"), "bench")
     for start in range(0, jobs, 500):
         count = min(500, jobs - start)
-        await committer.commit(
-            [Transaction().emit(TOPOLOGY.jobs, event) for _ in range(count)]
-        )
+        await committer.commit([Transaction().emit(TOPOLOGY.jobs, event) for _ in range(count)])
 
 
 async def completed(reading: Reading) -> int:

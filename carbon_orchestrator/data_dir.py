@@ -17,8 +17,8 @@ class DataDirError(Exception):
 
 
 def default_data_dir() -> Path:
-    """$CARBON_DATA, else the user's data directory."""
-    if given := os.environ.get("CARBON_DATA"):
+    """$CARBON_DATA_DIR, else the user's data directory."""
+    if given := os.environ.get("CARBON_DATA_DIR"):
         return Path(given)
     home = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(home) / "carbon-orchestrator"

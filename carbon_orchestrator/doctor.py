@@ -16,9 +16,8 @@ from redis.exceptions import ResponseError
 from carbon_orchestrator.clock import GridClock, from_fields, rfc3339, wall_ms
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.durations import milliseconds
-from carbon_orchestrator.events import POOLS
 from carbon_orchestrator.runtime import server_time_ms
-from carbon_orchestrator.topology import ACCOUNTING, ROUTER, WORKER, Topology
+from carbon_orchestrator.topology import Topology
 from streams.errors import is_transient
 from streams.inspection import GroupState, group_states
 
@@ -300,11 +299,9 @@ def _span(ms: int) -> str:
 
 
 def expected_consumers(topology: Topology) -> dict[str, tuple[str, ...]]:
-    """The streams that each role reads, by "router", "worker fast" and the like."""
+    """The names of the streams that each role reads, by "router", "worker fast" and the like."""
     name = topology.partition.name
-    roles = {role: topology.groups[role] for role in (ROUTER, ACCOUNTING)}
-    roles |= {f"{WORKER} {pool}": topology.dispatch_lanes(pool) for pool in POOLS}
-    return {role: tuple(map(name, streams)) for role, streams in roles.items()}
+    return {role: tuple(map(name, streams)) for role, streams in topology.readers.items()}
 
 
 async def gather(redis: Redis, topology: Topology, config: Config) -> Facts:

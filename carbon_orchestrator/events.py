@@ -136,6 +136,7 @@ class JobDispatched(Event, frozen=True, kw_only=True):
     attempt: int
     spec: Spec
     decision: Decision
+    failures: int = 0  # attempts that failed before
 
 
 class JobStarted(Event, frozen=True, kw_only=True):

@@ -85,16 +85,6 @@ def _timeline(
         steps.append((at, len(steps), {"at": rfc3339(at), "event": what, **shown}))
 
     add(spec.submitted_at, "submitted")
-    if "plan" in named:
-        plan = msgspec.json.decode(named["plan"])
-        add(
-            plan["at"],
-            "deferred",
-            reason=plan["reason"],
-            planned_start=rfc3339(plan["start"]),
-            intensity=plan.get("intensity"),
-            band=plan.get("band"),
-        )
     for number in range(1, int(named.get("attempt", 0)) + 1):
         if (raw := named.get(f"{number}.dispatched")) is not None:
             dispatched = msgspec.json.decode(raw)
@@ -114,6 +104,16 @@ def _timeline(
             finished = msgspec.json.decode(raw)
             runs.append({"attempt": number, **finished, "at": rfc3339(finished["at"])})
             add(finished["at"], finished["outcome"], attempt=number, reason=finished.get("error"))
+    if "plan" in named:  # after the attempts: a retry is planned the moment one ends
+        plan = msgspec.json.decode(named["plan"])
+        add(
+            plan["at"],
+            "deferred",
+            reason=plan["reason"],
+            planned_start=rfc3339(plan["start"]),
+            intensity=plan.get("intensity"),
+            band=plan.get("band"),
+        )
     state = named["state"].decode()
     if state in ("rejected", "cancelled") and not (runs and runs[-1]["outcome"] == state):
         reason = named.get("reason", b"").decode("utf-8", "replace")

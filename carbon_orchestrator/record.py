@@ -1,11 +1,12 @@
 """The record of a job, a hash, and how a commit changes it.
 
-Fields: `state`; `attempt` (the current or last one, which is also the fence); `failures`
-(attempts that failed); `spec` (JSON of Spec); `digest` of the submission if it had an
-idempotency key; `plan` (JSON, the latest deferral) and `replans`; `pool`; `cancel` (the
-reason, once asked for); `reason` (of a rejection or cancellation); `N.dispatched` (JSON of
-Decision), `N.started`, `N.finished` (JSON) per attempt; `energy_mj`, `emissions_ug`,
-`baseline_ug`, the sums over all attempts.
+Fields: `state`; `attempt` (the current or last one, which is also the fence); `dispatch` (the
+attempt that was dispatched last, from which takeovers count on); `failures` (attempts that
+failed); `spec` (JSON of Spec); `digest` of the submission if it had an idempotency key; `plan`
+(JSON, the latest deferral) and `replans`; `pool`; `cancel` (the reason, once asked for);
+`reason` (of a rejection or cancellation); `N.dispatched` (JSON of Decision), `N.started`,
+`N.finished` (JSON) per attempt; `energy_mj`, `emissions_ug`, `baseline_ug`, the sums over all
+attempts.
 """
 
 from __future__ import annotations

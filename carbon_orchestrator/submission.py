@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import time
@@ -76,6 +77,8 @@ def accept(
         raise Invalid(f"the payload is over {config.limits.max_payload} bytes", "payload")
     if bytes(submitted.payload).lstrip()[:1] != b"{":
         raise Invalid("the payload must be a JSON object", "payload")
+    if not _is_text(submitted.payload):
+        raise Invalid("the payload must be UTF-8 text", "payload")
     if not _NAME.fullmatch(submitted.project):
         raise Invalid("a project is 1-64 letters, digits and _ . @ / -", "project")
     _check_labels(submitted.labels)
@@ -96,6 +99,14 @@ def accept(
         max_attempts=submitted.max_attempts,
         traceparent=traceparent,
     )
+
+
+def _is_text(raw: msgspec.Raw) -> bool:
+    try:
+        bytes(raw).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _deadline(submitted: JobSubmitted, config: Config, now: int) -> int | None:
@@ -149,6 +160,10 @@ _canonical = msgspec.json.Encoder(order="deterministic")
 
 def digest(submitted: JobSubmitted) -> str:
     """A fingerprint of a submission's content, independent of field order and spacing."""
-    plain = msgspec.to_builtins(msgspec.structs.replace(submitted, payload=msgspec.Raw(b"{}")))
-    payload = msgspec.json.decode(submitted.payload)
-    return hashlib.sha256(_canonical.encode([plain, payload])).hexdigest()[:32]
+    rest = _canonical.encode(msgspec.structs.replace(submitted, payload=msgspec.Raw(b"{}")))
+    try:
+        # The standard library's, as it keeps integers of any size apart.
+        payload = json.dumps(json.loads(bytes(submitted.payload)), sort_keys=True).encode()
+    except (ValueError, RecursionError):
+        payload = bytes(submitted.payload)
+    return hashlib.sha256(rest + payload).hexdigest()[:32]

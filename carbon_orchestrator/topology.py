@@ -37,7 +37,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Literal
 
-from carbon_orchestrator.events import EVENTS, Pool, Urgency
+from carbon_orchestrator.events import EVENTS, POOLS, Pool, Urgency
 from streams.codec import Codec
 from streams.dead_letters import DEAD_LETTERS
 from streams.keys import Partition
@@ -103,6 +103,12 @@ class Topology:
             WORKER: [*self.dispatch_lanes("fast"), *self.dispatch_lanes("eco")],
             ACCOUNTING: [self.completions, self.emissions],
         }
+
+    @cached_property
+    def readers(self) -> dict[str, list[str]]:
+        """The streams that each kind of role reads; one live reader of any of them will do."""
+        pools = {f"{WORKER} {pool}": self.dispatch_lanes(pool) for pool in POOLS}
+        return {ROUTER: self.groups[ROUTER], **pools, ACCOUNTING: self.groups[ACCOUNTING]}
 
     @cached_property
     def streams(self) -> list[str]:

@@ -60,13 +60,14 @@ def _list(values: Sequence[Value]) -> bytes:
 class Transaction:
     """Guards and writes. Keys are full key names; values are str, bytes or int."""
 
-    __slots__ = ("_guards", "_keys", "_steps", "_writes")
+    __slots__ = ("_acknowledges", "_guards", "_keys", "_steps", "_writes")
 
     def __init__(self) -> None:
         self._guards: list[bytes] = []
         self._writes: list[bytes] = []
         self._steps: list[Transaction] = []
         self._keys: set[str] = set()
+        self._acknowledges = False
 
     # -- guards, tried in order ------------------------------------------------------------
 
@@ -97,6 +98,9 @@ class Transaction:
         return self._guard(("XDEL", stream, entry_id), ("1",))
 
     def _guard(self, command: tuple[str, ...], accepted: tuple[str, ...]) -> Transaction:
+        if self._acknowledges:
+            raise ValueError("the acknowledgement is the last guard: it is not taken back")
+        self._acknowledges = command[0] == "XACK"
         self._keys.add(command[1])
         self._guards.append(_list(command) + _list(accepted))
         return self
@@ -151,6 +155,9 @@ class Transaction:
 
     def absorb(self, other: Transaction) -> Transaction:
         """Make everything of `other` this one's own: all guards before all writes."""
+        if self._acknowledges and other._guards:
+            raise ValueError("the acknowledgement is the last guard: it is not taken back")
+        self._acknowledges |= other._acknowledges
         self._guards += other._guards
         self._writes += other._writes
         self._steps += other._steps

@@ -97,13 +97,12 @@ class Consumer:
                 await self.group.ensure()
                 await self._drain_pending(stop, again)
                 again = True
+                # What failed is pending: it is tried again after a pause, not after a lease.
                 async for entries in self._batches(stop):
                     await self._handle(entries)
-                    waits = backoff()
                     if self._failures:
                         break
-                else:
-                    break
+                    waits = backoff()
             except Exception as error:
                 if isinstance(error, CommitUnknown) or is_transient(error):
                     log.warning(
@@ -122,7 +121,7 @@ class Consumer:
     async def _batches(self, stop: Stop) -> AsyncIterator[list[Entry]]:
         """New entries as they come, and every third of a lease those of silent consumers."""
         next_claim = anyio.current_time() + self.lease_ms / 3000
-        while not stop.is_set():
+        while not stop.is_set() and not self._failures:
             if anyio.current_time() >= next_claim:
                 next_claim = anyio.current_time() + self.lease_ms / 3000
                 claimed = await self.group.claim(self.lease_ms, self.batch)

@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import structlog
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from streams.codec import Codec
 from streams.event import Entry
 from streams.scripts import LEAVE, RENEW, TAKE
+
+log = structlog.get_logger(__name__)
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -95,7 +98,7 @@ class Group:
         for lane in self.lanes:
             cursor: bytes = b"0-0"
             while len(entries) < count:
-                cursor, rows, _deleted = await self.redis.execute_command(
+                cursor, rows, deleted = await self.redis.execute_command(
                     "XAUTOCLAIM",
                     lane,
                     self.name,
@@ -105,6 +108,8 @@ class Group:
                     "COUNT",
                     count - len(entries),
                 )
+                if deleted:
+                    log.warning("entries trimmed while pending", stream=lane, ids=deleted)
                 entries += self._entries([[lane.encode(), rows]])
                 if cursor == b"0-0":
                     break

@@ -32,6 +32,7 @@ START_TIMEOUT = 60.0
 SUBMIT_TIMEOUT = 180.0
 DRAIN_TIMEOUT = 240.0
 WARM_UP = 200
+LEAD = 1.0
 
 
 class MeasurementError(Exception):
@@ -150,17 +151,19 @@ def latency(
 ) -> dict[str, float]:
     """From just before the client's call to the handler's first line, at a steady rate, ms.
 
-    Returns {"p50_ms", "p99_ms"}, of a worker that has already run WARM_UP jobs. Raises
-    MeasurementError if not all ran.
+    Returns {"p50_ms", "p99_ms"}, of a worker that has already run WARM_UP jobs and LEAD seconds
+    at that rate, because some wake up slowly after an idle time. Raises MeasurementError if not
+    all ran.
     """
-    jobs = int(rate * seconds)
-    with bench(peer, redis_url, WARM_UP + jobs) as run:
+    lead, jobs = int(rate * LEAD), int(rate * seconds)
+    counted = WARM_UP + lead
+    with bench(peer, redis_url, counted + jobs) as run:
         run.submit(0, WARM_UP)
         with run.worker() as worker:
             run.wait(worker, 0, WARM_UP, START_TIMEOUT)
-            run.submit(WARM_UP, jobs, rate)
-            run.wait(worker, WARM_UP, jobs, START_TIMEOUT)
-        slots = range(2 * WARM_UP, len(run.slots), 2)
+            run.submit(WARM_UP, lead + jobs, rate)
+            run.wait(worker, WARM_UP, lead + jobs, START_TIMEOUT)
+        slots = range(2 * counted, len(run.slots), 2)
         values = sorted((run.slots[slot + 1] - run.slots[slot]) / 1e6 for slot in slots)
     return {"p50_ms": statistics.median(values), "p99_ms": values[int(len(values) * 0.99)]}
 
@@ -202,6 +205,8 @@ def main() -> None:
         parser.error(f"no such peer: {', '.join(unknown)}; there are {', '.join(PEERS)}")
     if arguments.jobs < 2 or arguments.rate * arguments.seconds < 1:
         parser.error("--jobs must be at least 2, --rate times --seconds at least 1")
+    # So that an ended measurement ends its processes too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         server = description(arguments.redis)
     except (ServerError, OSError) as error:

@@ -1,4 +1,4 @@
-"""streaq: 100 tasks at once, results not kept, task logs silenced, uvloop."""
+"""streaq: 16 tasks at once (default), results not kept, task logs silenced, uvloop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from streaq import Worker
 from benchmarks.peers.slots import stamp
 
 worker: Worker[None] = Worker(
-    redis_url=os.environ["BENCH_REDIS"], concurrency=100, anyio_kwargs={"use_uvloop": True}
+    redis_url=os.environ["BENCH_REDIS"], anyio_kwargs={"use_uvloop": True}
 )
 
 

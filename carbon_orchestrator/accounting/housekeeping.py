@@ -62,6 +62,7 @@ class Housekeeping:
                 stream,
                 older_than_ms=_INTENSITY_MS if intensity else older_than_ms,
                 max_entries=_INTENSITY_ENTRIES if intensity else retention.max_entries,
+                groups=[name for name, lanes in topology.groups.items() if stream in lanes],
             )
         for name, lanes in topology.groups.items():
             await Group(self._client, CODEC, name, "", lanes).remove_idle(_CONSUMER_IDLE_MS)

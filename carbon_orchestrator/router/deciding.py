@@ -46,16 +46,17 @@ def on_record(
     now: int,
 ) -> Decision:
     """The decision with all that it was made from."""
+    usable = outlook.band_at(now) is not None
     return Decision(
         at=now,
         policy=policy.name,
         policy_version=policy.version,
         params=params,
         intensity_id=outlook.intensity_id,
-        intensity=outlook.intensity,
+        intensity=outlook.intensity if usable else None,
         band=answer.band,
-        low=outlook.low,
-        high=outlook.high,
+        low=outlook.low if usable else None,
+        high=outlook.high if usable else None,
         fast_ms=job.fast_ms,
         eco_ms=job.eco_ms,
         margin_ms=job.margin_ms,

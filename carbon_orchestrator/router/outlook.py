@@ -139,6 +139,7 @@ def outlook(
     values.append(observed.intensity)
     low, high = bands.limits(values)
     band = bands.band(values, low, high)
+    still = "" if band == band_of(observed.intensity, low, high) else "still "
     return msgspec.structs.replace(
         known,
         intensity=observed.intensity,
@@ -146,7 +147,8 @@ def outlook(
         low=low,
         high=high,
         summary=(
-            f"{grams(observed.intensity)} g/kWh is {band} (limits {grams(low)}-{grams(high)})"
+            f"{grams(observed.intensity)} g/kWh is {still}{band}"
+            f" (limits {grams(low)}-{grams(high)})"
         ),
         low_ahead=tuple(point for point in forecast if point[1] <= low),
         medium_ahead=tuple(point for point in forecast if point[1] <= high),

@@ -62,6 +62,7 @@ class Waiting(msgspec.Struct, frozen=True):
     plan: Plan
     replans: int
     cancel: str | None
+    failures: int
 
 
 class Routing:
@@ -106,6 +107,8 @@ class Routing:
                 deliveries=entry.deliveries,
                 fields=entry.fields if alone else (b"batch", b"[" + envelope(event, SOURCE) + b"]"),
             )
+            # A gateway with another configuration accepted it: its record must not wait for ever.
+            self._refused(transaction.step(), job_id, at, str(error), now)
             return transaction
         job = view(spec, self.config, learned, speed)
         answer = self.policy.decide(job, outlook, now)
@@ -135,7 +138,7 @@ class Routing:
                 fields,
                 self.retention_s,
             )
-            self._hand_over(transaction, spec, 1, answer, decision)
+            self._hand_over(transaction, spec, 1, 0, answer, decision)
         return transaction
 
     def _job_id(self, message: Message) -> str:
@@ -173,9 +176,24 @@ class Routing:
             {"spec": _encode(spec), "reason": reason, "ended_at": now},
             self.retention_s,
         )
-        rejected = JobRejected(job_id=job_id, at=now, reason=reason)
-        transaction.emit(self.topology.deferrals, envelope(rejected, SOURCE))
+        self._emit_rejection(transaction, job_id, reason, now)
         return transaction
+
+    def _refused(
+        self, transaction: Transaction, job_id: str, at: int, reason: str, now: int
+    ) -> None:
+        """Reject a job that has a record already, if it has."""
+        record.move(
+            transaction,
+            self.topology,
+            job_id,
+            "submitted",
+            "rejected",
+            at,
+            {"reason": reason, "ended_at": now},
+            self.retention_s,
+        )
+        self._emit_rejection(transaction, job_id, reason, now)
 
     # -- a deferred job is looked at again ---------------------------------------------------
 
@@ -199,6 +217,8 @@ class Routing:
         ):
             return None
         decision = on_record(answer, job, outlook, self.policy, self.params, now)
+        # It may have run and come back since the record was read: that is another waiting.
+        same = {"attempt": str(waiting.attempt) if waiting.attempt else ""}
         if isinstance(answer, Defer):
             record.move(
                 transaction,
@@ -210,6 +230,7 @@ class Routing:
                 {"plan": _encode(_plan(decision)), "replans": waiting.replans + 1},
                 self.retention_s,
                 wake=answer.planned_start,
+                only_if=same,
             )
             self._emit_deferral(transaction, spec.job_id, decision)
         else:
@@ -228,9 +249,9 @@ class Routing:
                 },
                 self.retention_s,
                 # A cancellation that came since the record was read must not be lost.
-                only_if={"cancel": ""},
+                only_if={**same, "cancel": ""},
             )
-            self._hand_over(transaction, spec, attempt, answer, decision)
+            self._hand_over(transaction, spec, attempt, waiting.failures, answer, decision)
         return transaction
 
     # -- a job is cancelled ------------------------------------------------------------------
@@ -271,12 +292,17 @@ class Routing:
         transaction: Transaction,
         spec: Spec,
         attempt: int,
+        failures: int,
         answer: Dispatch,
         decision: Decision,
     ) -> None:
-        event = JobDispatched(attempt=attempt, spec=spec, decision=decision)
+        event = JobDispatched(attempt=attempt, spec=spec, decision=decision, failures=failures)
         stream = self.topology.dispatch(answer.pool, lane(spec, answer))
         transaction.add_entry(stream, entry_fields(event, SOURCE, spec.traceparent))
+
+    def _emit_rejection(self, transaction: Transaction, job_id: str, reason: str, now: int) -> None:
+        event = JobRejected(job_id=job_id, at=now, reason=reason)
+        transaction.emit(self.topology.deferrals, envelope(event, SOURCE))
 
     def _emit_deferral(self, transaction: Transaction, job_id: str, decision: Decision) -> None:
         event = JobDeferred(job_id=job_id, decision=decision)
@@ -322,12 +348,12 @@ def _dispatched(decision: Decision) -> bytes:
 _spec_decoder = msgspec.json.Decoder(Spec)
 _plan_decoder = msgspec.json.Decoder(Plan)
 #: The fields of a record that `waiting` needs, in order.
-WAITING_FIELDS = ("state", "spec", "attempt", "plan", "replans", "cancel")
+WAITING_FIELDS = ("state", "spec", "attempt", "plan", "replans", "cancel", "failures")
 
 
 def waiting(row: list[bytes | None]) -> Waiting | None:
     """A deferred job from the WAITING_FIELDS of its record; None if it is not deferred."""
-    state, spec, attempt, plan, replans, cancel = row
+    state, spec, attempt, plan, replans, cancel, failures = row
     if state != b"deferred" or spec is None or plan is None:
         return None
     return Waiting(
@@ -336,6 +362,7 @@ def waiting(row: list[bytes | None]) -> Waiting | None:
         _plan_decoder.decode(plan),
         int(replans or 0),
         None if cancel is None else cancel.decode("utf-8", "replace"),
+        int(failures or 0),
     )
 
 

@@ -55,12 +55,14 @@ class Threshold(msgspec.Struct, frozen=True):
 
 def _run(job: JobView, pool: Pool, band: Band | None, now: int, why: str, *, due: bool) -> Dispatch:
     latest = latest_start(job, pool)
-    if latest is not None and now > latest:
+    # Half of the margin is for being woken a little after the latest start.
+    late = now - job.margin_ms // 2
+    if latest is not None and late > latest:
         slow, other = pool, _other(pool)
         other_latest = latest_start(job, other)
         assert other_latest is not None
         due = True
-        if now <= other_latest:
+        if late <= other_latest:
             pool, latest = other, other_latest
             why = f"{why}; {_NAME[slow]} is too slow for the deadline by now"
         else:

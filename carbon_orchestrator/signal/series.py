@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 
 class Series:
-    """Intensities of one zone: each holds until the next one, the last for `hold_ms`.
+    """Intensities of one zone: each holds until the next one, but no longer than `hold_ms`.
 
-    Before the first point and from `hold_ms` after the last one, intensity is unknown.
+    Before the first point, and where none holds, intensity is unknown.
     """
 
     __slots__ = ("_times", "_values", "hold_ms")
@@ -88,9 +88,9 @@ class Series:
         return (weighted / known if known else None), known / (end - start)
 
     def _until(self, index: int) -> int:
-        if index + 1 < len(self._times):
-            return self._times[index + 1]
-        return self._times[index] + self.hold_ms
+        # Held no longer inside a gap either: what was unknown stays unknown when points follow.
+        end = self._times[index] + self.hold_ms
+        return min(end, self._times[index + 1]) if index + 1 < len(self._times) else end
 
 
 def emissions_ug(energy_mj: int, start: int, end: int, series: Series) -> tuple[int, int]:

@@ -73,7 +73,7 @@ class Attempt(msgspec.Struct, frozen=True):
 
 
 #: The fields of a record that `takeover` needs, in order.
-TAKEOVER_FIELDS = ("state", "attempt", "failures", "cancel")
+TAKEOVER_FIELDS = ("state", "attempt", "failures", "cancel", "dispatch")
 
 
 def takeover(
@@ -82,12 +82,13 @@ def takeover(
     """What to do with a delivery, given the TAKEOVER_FIELDS of the job's record.
 
     "start": it waits for its first start. "take over": it runs, on a worker whose lease has
-    ended. "drop": it has moved on without this delivery.
+    ended. "drop": it has moved on without this delivery (it may run by a later one).
     """
     state, raw_attempt, failures = row[0], int(row[1] or 0), int(row[2] or 0)
+    dispatch = int(row[4] or 0)
     if state == b"dispatched" and raw_attempt == event.attempt:
         return "start", Attempt(entry, event, event.attempt, failures)
-    if state == b"running" and raw_attempt >= event.attempt:
+    if state == b"running" and dispatch == event.attempt:
         return "take over", Attempt(entry, event, raw_attempt + 1, failures)
     return "drop", Attempt(entry, event, raw_attempt, failures)
 
@@ -104,11 +105,12 @@ class Attempts:
 
     def start(self, attempt: Attempt, at: int) -> Transaction:
         """The first start: holds if the job still waits for just this attempt."""
-        return self._started(attempt, "dispatched", attempt.number, at)
+        return self._started(attempt, "dispatched", {"attempt": str(attempt.number)}, at)
 
     def take_over(self, attempt: Attempt, at: int) -> Transaction:
         """Start again as the next attempt: holds if nobody else has meanwhile."""
-        return self._started(attempt, "running", attempt.number - 1, at)
+        fence = {"attempt": str(attempt.number - 1), "dispatch": str(attempt.event.attempt)}
+        return self._started(attempt, "running", fence, at)
 
     def drop(self, entry: Entry) -> Transaction:
         """Acknowledge a delivery that has nothing left to say."""
@@ -136,7 +138,7 @@ class Attempts:
         transaction.emit(self.topology.completions, envelope(failed, WORKER))
         return transaction
 
-    def _started(self, attempt: Attempt, old: State, fence: int, at: int) -> Transaction:
+    def _started(self, attempt: Attempt, old: State, fence: dict[str, str], at: int) -> Transaction:
         transaction = Transaction()
         record.move(
             transaction,
@@ -147,10 +149,11 @@ class Attempts:
             attempt.event.spec.submitted_at,
             {
                 "attempt": attempt.number,
+                "dispatch": attempt.event.attempt,
                 f"{attempt.number}.started": _encode(Started(at, self.worker)),
             },
             self.retention_s,
-            only_if={"attempt": str(fence)},
+            only_if=fence,
         )
         started = JobStarted(
             job_id=attempt.job_id,

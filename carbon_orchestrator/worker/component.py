@@ -20,7 +20,6 @@ from carbon_orchestrator.worker.attempts import TAKEOVER_FIELDS, Attempt, Attemp
 from carbon_orchestrator.worker.execution import Executor
 from carbon_orchestrator.worker.guardian import Guardian
 from streams.commit import Transaction
-from streams.connection import BLOCK_MS
 from streams.consumer import begin, bury_faults, dead_letter
 from streams.errors import CommitUnknown, is_missing_group, is_transient
 from streams.event import Entry
@@ -67,6 +66,8 @@ class WorkerRole:
         self.table = Table(runtime.connect(), CODEC, topology.intensity, self.intensities.apply)
         self.group = runtime.group(WORKER, self.name, topology.dispatch_lanes(pool))
         self.lease_ms = round(config.lease_s * 1000)
+        #: Seconds between looks for jobs whose worker is silent.
+        self._look_around = min(1.0, config.lease_s / 4)
         self._committer = runtime.committer()
         self._renewals = runtime.group(WORKER, self.name, topology.dispatch_lanes(pool))
         self._reader = runtime.connect()
@@ -99,7 +100,7 @@ class WorkerRole:
                     if not await self._free_slot():
                         break
                     if anyio.current_time() >= next_claim:
-                        next_claim = anyio.current_time() + self.lease_ms / 4000
+                        next_claim = anyio.current_time() + self._look_around
                         free = self.slots - len(self._running)
                         await self._redelivered(await self.group.claim(self.lease_ms, free))
                     await self._fetch()
@@ -129,8 +130,7 @@ class WorkerRole:
         with self.runtime.stop.cut():
             entries = await self.group.take(self.slots - len(self._running))
             if not entries:
-                block = min(BLOCK_MS, self.lease_ms // 4)
-                entries = await self.group.wait(1, block)
+                entries = await self.group.wait(1, round(self._look_around * 1000))
         if entries:
             await self._delivered(entries)
 
@@ -143,7 +143,7 @@ class WorkerRole:
         for entry in entries:
             event = entry.messages[0].event if len(entry.messages) == 1 else None
             if isinstance(event, JobDispatched) and not entry.faults:
-                attempts.append(Attempt(entry, event, event.attempt))
+                attempts.append(Attempt(entry, event, event.attempt, event.failures))
             else:
                 buried.append(self._unusable(entry))
         at = self.runtime.now()
@@ -230,8 +230,8 @@ class WorkerRole:
             done, final = self.attempts.finish(
                 attempt, result, started_at, clock.now(), self.intensities, clock
             )
-            await self._commit_end(attempt, done)
-            if final:
+            recorded = await self._commit_end(attempt, done)
+            if recorded and final:
                 await self.executor.discard(attempt.job_id)
         except Exception:
             # The lease runs out and the job is delivered again.
@@ -240,20 +240,22 @@ class WorkerRole:
             del self._running[key]
             self._slot_freed.set()
 
-    async def _commit_end(self, attempt: Attempt, end: Transaction) -> None:
-        """The work is done: keep trying to say so while the server is away."""
+    async def _commit_end(self, attempt: Attempt, end: Transaction) -> bool:
+        """The work is done: keep trying to say so while the server is away. Whether it counts."""
         for wait in _COMMIT_WAITS:
             try:
-                if not await self._committer.apply(end):
-                    log.warning(
-                        "end of attempt not counted: another worker has taken over",
-                        job=attempt.job_id,
-                        attempt=attempt.number,
-                    )
-                return
+                if await self._committer.apply(end):
+                    return True
+                log.warning(
+                    "end of attempt not counted: another worker has taken over",
+                    job=attempt.job_id,
+                    attempt=attempt.number,
+                )
+                return False
             except CommitUnknown:
                 await asyncio.sleep(wait)
         log.error("end of attempt lost", job=attempt.job_id)
+        return False
 
     async def _heartbeats(self) -> None:
         """Renew every lease several times per lease; hear of cancellations that way."""

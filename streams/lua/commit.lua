@@ -147,7 +147,9 @@ local function finish(write, ...)
   local sound, why = pcall(write, ...)
   if sound then return end
   reason = reason or (type(why) == 'table' and why.err or tostring(why))
-  for i = 1, #result do result[i] = '!' end
+  for i = 1, #result do
+    if result[i] == '1' then result[i] = '!' end
+  end
 end
 for _, key in ipairs(order) do finish(flush, key) end
 for key, hash in pairs(sums) do

@@ -312,8 +312,8 @@ async def test_what_fails_at_the_very_end_is_reported_for_all(
     emit = Transaction().emit(record, b"1")
     rival = Transaction().set_fields(record, {"a": "1"})  # makes a hash of it meanwhile
     with pytest.raises(WriteFailed, match="WRONGTYPE") as failure:
-        await committer.commit([emit, rival])
-    assert failure.value.failed == (0, 1)
+        await committer.commit([emit, rival, Transaction().require_absent(record)])
+    assert failure.value.failed == (0, 1)  # but not the one whose guard did not hold
 
 
 async def test_a_field_that_is_no_number_cannot_be_incremented(

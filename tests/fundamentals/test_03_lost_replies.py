@@ -52,6 +52,8 @@ class Line:
         try:
             if not self.cut:
                 await self._relay(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass  # a client or the test has ended; streams would log it as an error
         finally:
             self._tasks.discard(task)
             writer.close()

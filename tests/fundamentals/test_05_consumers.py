@@ -126,7 +126,14 @@ async def test_what_cannot_be_decoded_goes_to_the_dead_letters_as_it_came(
     committer: Committer, redis: Redis, orders: str, shipping: Shipping,
     new_consumer: NewConsumer, letters: DeadLetters,
 ) -> None:  # fmt: skip
-    original = ["type", "shop.ordered", "data", b"\xff{not json", "remark", b"\x00\xfe"]
+    original: list[str | bytes] = [
+        "type",
+        "shop.ordered",
+        "data",
+        b"\xff{not json",
+        "remark",
+        b"\x00\xfe",
+    ]
     await committer.apply(Transaction().add_entry(orders, original))
     await order(committer, orders, "tea")
     async with running(new_consumer(shipping).run):
@@ -310,6 +317,26 @@ async def test_stopping_finishes_the_batch_and_leaves_the_group(
         await asyncio.wait_for(inside.wait(), 5)
     assert await redis.hgetall(shipping.totals) == {b"tea": b"1"}
     assert await redis.xinfo_consumers(orders, "shipping") == []
+
+
+async def test_stopping_finishes_what_was_delivered_unseen_too(
+    committer: Committer, redis: Redis, orders: str, shipping: Shipping,
+    new_consumer: NewConsumer, new_group: Callable[..., Group],
+) -> None:  # fmt: skip
+    """The stop cuts off a read that may have been answered already."""
+
+    async def cut_off(entries: Sequence[Entry]) -> list[Transaction]:
+        if not shipping.batches:
+            await order(committer, orders, "jam")
+            await new_group("me").take(1)  # as that read would have
+            stop.set()
+        return await shipping(entries)
+
+    await order(committer, orders, "tea")
+    async with running(new_consumer(cut_off).run) as stop:
+        await asyncio.wait_for(stop.wait(), 5)
+    assert shipping.batches == [["tea"], ["jam"]]
+    assert await settled(redis, orders)
 
 
 async def test_a_stop_does_not_wait_for_the_next_entry(

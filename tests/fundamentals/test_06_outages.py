@@ -75,24 +75,27 @@ async def deployment(own_server: EmbeddedServer, partition: Partition) -> AsyncI
 async def test_a_server_killed_in_mid_flow_loses_and_doubles_nothing(
     deployment: Deployment,
 ) -> None:
-    names = [f"item-{number}" for number in range(400)]
+    names: list[str] = []
+    enough = asyncio.Event()
 
     async def publish() -> None:
-        for name in names:
+        while not enough.is_set():
+            names.append(f"item-{len(names)}")
             # Without a guard, so that only the receipt stands against a second one.
-            await order(deployment.committer, deployment.orders, name)
+            await order(deployment.committer, deployment.orders, names[-1])
 
     port = deployment.server.port
     async with running(deployment.consumer.run):
         publishing = asyncio.create_task(publish())
-        for threshold in (50, 150):
-            await until(partial(deployment.shipped, threshold), timeout=15)
-            assert not publishing.done()
+        for _ in range(2):
+            await until(partial(deployment.shipped, await deployment.count() + 50), timeout=15)
             deployment.server.kill()
             await deployment.server.start()
             assert deployment.server.port == port
             await connected(deployment.client)
-        await asyncio.wait_for(publishing, 20)
+        await until(partial(deployment.shipped, await deployment.count() + 50), timeout=15)
+        enough.set()
+        await asyncio.wait_for(publishing, 5)
         await until(partial(deployment.shipped, len(names)), timeout=15)
     assert await items(deployment.client, deployment.orders) == names
     assert sorted(await items(deployment.client, deployment.shipping.shipped)) == sorted(names)
@@ -126,6 +129,25 @@ async def test_a_full_server_is_waited_for(deployment: Deployment) -> None:
     await client.config_set("maxmemory", 0)
     await asyncio.wait_for(ordering, 10)
     assert await items(client, deployment.orders) == ["tea"]
+
+
+async def test_a_full_server_does_no_half_of_a_batch(deployment: Deployment) -> None:
+    """It would refuse what adds and grant what removes."""
+    client, orders = deployment.client, deployment.orders
+    await order(deployment.committer, orders, "tea")
+    await deployment.consumer.group.ensure()
+    (entry,) = await deployment.consumer.group.take(1)
+    await client.config_set("maxmemory", 1)
+    both = [
+        Transaction().add_entry(orders, ["n", "1"]),
+        Transaction().require_ack(orders, "shipping", entry.id),
+    ]
+    committing = asyncio.create_task(deployment.committer.commit(both))
+    done, _ = await asyncio.wait([committing], timeout=0.2)
+    assert not done
+    await client.config_set("maxmemory", 0)
+    assert await asyncio.wait_for(committing, 10) == [True, True]
+    assert await client.xlen(orders) == 2
 
 
 async def test_a_server_that_fills_up_under_a_consumer(deployment: Deployment) -> None:

@@ -60,10 +60,7 @@ class Cli:
     def json(self, *arguments: str, status: int = 0) -> Any:
         """In this process: the many starts of the program would take most of the time."""
         with contextlib.redirect_stdout(io.StringIO()) as out:
-            try:
-                assert told(app, [*arguments, "--json"]) == status
-            except SystemExit as end:
-                assert end.code == status
+            assert status_of([*arguments, "--json"]) == status
         return json.loads(out.getvalue())
 
     def submitted(self, *arguments: str) -> str:
@@ -77,6 +74,14 @@ class Cli:
 
     def redis(self) -> Redis:
         return Redis.from_url(self.redis_url)
+
+
+def status_of(arguments: list[str]) -> int:
+    """Runs the command line in this process."""
+    try:
+        return told(app, arguments)
+    except SystemExit as end:
+        return int(end.code or 0)
 
 
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
@@ -185,7 +190,7 @@ def test_mistakes_are_one_line_and_status_2(cli: Cli, capsys: pytest.CaptureFixt
         (["dead-letters", "show", "x"], "no dead letter's id"),
     ):
         # In this process: ten starts of the program would take seconds.
-        assert told(app, arguments) == 2, arguments
+        assert status_of(arguments) == 2, arguments
         out, error = capsys.readouterr()
         assert word in error
         assert len(error.splitlines()) == 1

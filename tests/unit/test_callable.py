@@ -161,7 +161,7 @@ class Calls:
     async def call(
         self, handler: PythonHandler, payload: dict[str, Any] | None = None, **options: Any
     ) -> Ended:
-        context = JobContext("j1", 2, "eco", "f7", self.directory, self.output)
+        context = JobContext("j1", 2, "eco", "f7", lambda _: self.directory, self.output)
         settings = {"timeout": 20.0, "grace": 5.0, **options}
         return await handler.run(
             payload or {}, context, self.output, cancel=self.cancel, **settings
@@ -386,7 +386,7 @@ def test_interrupting_a_plain_function_twice_leaves_no_grace(on_loop: Callable[.
 
 
 def test_the_checkpoint_directory_is_made_at_first_use(tmp_path: Path) -> None:
-    context = JobContext("j", 1, "fast", "f", tmp_path / "a" / "b", OutputTail(10))
+    context = JobContext("j", 1, "fast", "f", lambda _: tmp_path / "a" / "b", OutputTail(10))
     assert not (tmp_path / "a").exists()
     assert context.checkpoint_dir.is_dir()
     assert context.checkpoint_dir == tmp_path / "a" / "b"

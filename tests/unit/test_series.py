@@ -22,9 +22,12 @@ def series(known: dict[int, float], hold_ms: int = 100) -> Series:
     return made
 
 
-def test_a_value_holds_until_the_next_and_the_last_for_the_hold() -> None:
-    made = series({10: 1.0, 20: 2.0}, hold_ms=5)
-    assert [made.at(t) for t in (9, 10, 19, 20, 24, 25)] == [None, 1.0, 1.0, 2.0, 2.0, None]
+def test_a_value_holds_until_the_next_but_no_longer_than_the_hold() -> None:
+    made = series({10: 1.0, 13: 1.5, 20: 2.0}, hold_ms=5)
+    assert [made.at(t) for t in (9, 10, 12, 13, 17, 18, 19)] == [
+        None, 1.0, 1.0, 1.5, 1.5, None, None,
+    ]  # fmt: skip
+    assert [made.at(t) for t in (20, 24, 25)] == [2.0, 2.0, None]
     assert made.last == (20, 2.0)
     assert Series(5).last is None
 
