@@ -22,6 +22,8 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 _MAX_LABELS = 32
 _MAX_LABEL = 256
 _MAX_DEADLINE_MS = 400 * 86_400_000
+#: 9998-01-01: later times, or their deadlines, cannot be written as dates.
+_LATEST_MS = 253_339_228_800_000
 
 
 class Invalid(ValueError):
@@ -40,8 +42,12 @@ class DeadlinePassed(Invalid):
     """The deadline was over when the job was submitted."""
 
 
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+
+
 def _base32(number: int) -> str:
-    return "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
+    """128 bits as 26 characters."""
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
 def new_job_id(partition: int) -> str:
@@ -73,6 +79,8 @@ def accept(
     if job_type is None:
         known = ", ".join(sorted(config.types))
         raise UnknownType(f"no type {submitted.type[:64]!r} is configured; known: {known}", "type")
+    if not 0 <= now <= _LATEST_MS:
+        raise Invalid("a time after 1970 and before 9998", "submitted_at")
     if len(submitted.payload) > config.limits.max_payload:
         raise Invalid(f"the payload is over {config.limits.max_payload} bytes", "payload")
     if bytes(submitted.payload).lstrip()[:1] != b"{":

@@ -65,7 +65,11 @@ def dead_letter(entry: Entry, group: str, dead_letters: str, reason: str) -> Tra
 
 
 class Consumer:
-    """Runs one processor until stopped; outlives server restarts and its own failures."""
+    """Runs one processor until stopped; outlives server restarts and its own failures.
+
+    `batch`: about how many events are processed and committed at once; `lease_ms`: how long
+    another consumer may be silent before its entries are taken over.
+    """
 
     def __init__(
         self,
@@ -87,6 +91,7 @@ class Consumer:
         self.block_ms = block_ms
         self.dead_letters = committer.partition.key(DEAD_LETTERS)
         self._failures: dict[tuple[str, str], int] = {}
+        self._count = max(1, batch // 16)  # entries asked for; see _fitting
 
     async def run(self, stop: Stop) -> None:
         """Consume until `stop` is set; then finish what is pending and leave the group."""
@@ -129,9 +134,16 @@ class Consumer:
                     yield claimed
             entries: list[Entry] = []
             with stop.cut():
-                entries = await self.group.wait(self.batch, self.block_ms)
+                entries = await self.group.wait(self._count, self.block_ms)
             if entries:
+                self._count = self._fitting(entries)
                 yield entries
+
+    def _fitting(self, entries: Sequence[Entry]) -> int:
+        """How many entries like these hold about a batch of events: more would keep whatever
+        comes in a more urgent lane waiting."""
+        events = sum(len(each.messages) for each in entries)
+        return max(1, min(self.batch, self.batch * len(entries) // max(1, events)))
 
     async def _drain_pending(self, stop: Stop | None, again: bool) -> None:
         after: dict[str, str] = {}
@@ -161,8 +173,10 @@ class Consumer:
                 ]
             )
             entries = [each for each in entries if each.deliveries <= self.max_deliveries]
-        if entries:
-            await self._process(entries)
+        while entries:
+            count = self._fitting(entries[:1])
+            await self._process(entries[:count])
+            entries = entries[count:]
 
     async def _process(self, entries: Sequence[Entry]) -> None:
         try:

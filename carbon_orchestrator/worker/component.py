@@ -131,8 +131,19 @@ class WorkerRole:
             entries = await self.group.take(self.slots - len(self._running))
             if not entries:
                 entries = await self.group.wait(1, round(self._look_around * 1000))
+        free = self.slots - len(self._running)
+        if len(entries) > free:
+            await self._hand_back(entries[free:])
         if entries:
-            await self._delivered(entries)
+            await self._delivered(entries[:free])
+
+    async def _hand_back(self, entries: Sequence[Entry]) -> None:
+        """Jobs came into several lanes at once: whoever looks next may have the surplus."""
+        for entry in entries:
+            await self.group.redis.execute_command(
+                *("XCLAIM", entry.stream, WORKER, self.name, 0, entry.id),
+                *("IDLE", self.lease_ms, "JUSTID"),
+            )
 
     # -- from delivery to start --------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployment import Deploy, Deployment, configuration, unfinished
+from deployment import Deploy, Deployment, check_records, configuration
 from redis.asyncio import Redis
 
 from carbon_orchestrator.worker.guardian import Guardian
@@ -24,11 +24,8 @@ def guardian() -> Iterator[Guardian]:
 
 
 @pytest.fixture
-async def deploy(
-    server_url: str, tmp_path: Path, guardian: Guardian, permanent: list[str]
-) -> AsyncIterator[Deploy]:
-    """Makes deployments of the given configuration. Stopped at the end, and the records of
-    their jobs checked: unfinished ones are in an index, the others expire."""
+async def deploy(server_url: str, tmp_path: Path, guardian: Guardian) -> AsyncIterator[Deploy]:
+    """Makes deployments of the given configuration; stopped and checked at the end."""
     made: list[Deployment] = []
 
     def make(url: str = "", namespace: str = "", **changes: Any) -> Deployment:
@@ -43,7 +40,7 @@ async def deploy(
     for each in made:
         each.release()
     await asyncio.gather(*(each.stop() for each in made))
+    for each in {each.config.namespace: each for each in made if each.url == server_url}.values():
+        await check_records(each)
     for each in made:
-        if each.url == server_url:
-            permanent.extend([f"job:{job_id}" for job_id in await unfinished(each)])
         await each.redis.aclose()

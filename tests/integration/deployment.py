@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +23,7 @@ from carbon_orchestrator.lifecycle import STATES, TERMINAL
 from carbon_orchestrator.router.component import Router
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.publishing import SignalRole
-from carbon_orchestrator.topology import CODEC, Topology
+from carbon_orchestrator.topology import CODEC, ROUTER, Topology
 from carbon_orchestrator.worker.component import WorkerRole
 from carbon_orchestrator.worker.guardian import Guardian
 from streams.codec import envelope
@@ -168,7 +169,7 @@ class Deployment:
         async with self._session.request(method, self.base + path, **options) as response:
             raw = await response.read()
             kind = response.headers.get("Content-Type", "")
-            body = msgspec.json.decode(raw) if "json" in kind else raw
+            body = json.loads(raw) if "json" in kind else raw
             return Answer(response.status, response.headers, body)
 
     async def post(self, job_type: str, **fields: Any) -> str:
@@ -231,6 +232,9 @@ class Deployment:
         rows = await self.redis.zrange(self.topology.index(state), 0, -1)
         return [each.decode() for each in rows]
 
+    async def waking(self) -> list[str]:
+        return [each.decode() for each in await self.redis.zrange(self.topology.wake, 0, -1)]
+
     async def counted(self, state: str, number: int, timeout: float = 5.0) -> list[str]:
         """Wait until exactly so many jobs are in the state; their ids."""
 
@@ -258,12 +262,32 @@ class Deployment:
         rows = await _rows(self.url, self.topology.dead_letters)
         return [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in rows]
 
+    async def routing(self) -> None:
+        """Wait until every router and worker knows the latest intensity."""
+        entries: Any = await self.redis.xrevrange(self.topology.intensity, count=1)
+        latest = entries[0][0].decode() if entries else ""
+        followers = [
+            part.role.intensities for part in self.parts if hasattr(part.role, "intensities")
+        ]
+        await until(
+            lambda: all(
+                (each.outlook().intensity_id or "").partition("/")[0] == latest
+                for each in followers
+            )
+        )
+
+    async def settled_router(self) -> None:
+        """Wait until the routers have nothing left to read."""
+        await self._idle(self.topology.groups[ROUTER])
+
     async def settled(self) -> None:
         """Wait until no stream has anything undelivered or pending."""
+        await self._idle([each for lanes in self.topology.groups.values() for each in lanes])
 
+    async def _idle(self, streams: list[str]) -> None:
         async def idle() -> bool:
-            for lanes in self.topology.groups.values():
-                for stream in lanes:
+            for stream in streams:
+                if await self.redis.exists(stream):
                     for group in await self.redis.xinfo_groups(stream):
                         if group["pending"] or group["lag"]:
                             return False
@@ -286,17 +310,27 @@ async def _rows(url: str, stream: str) -> Any:
         return await client.execute_command("XRANGE", stream, "-", "+")
 
 
-async def unfinished(deployment: Deployment) -> list[str]:
-    """Jobs that may keep their records for good: each is in the index of its state."""
-    found = []
-    for state in STATES:
-        for job_id in await deployment.ids(state):
-            stands = await deployment.state(job_id)
-            assert stands in (state, None), f"{job_id} is {stands} but listed as {state}"
-            if state not in TERMINAL:
-                assert stands is not None, f"{job_id} is listed as {state} but has no record"
-                found.append(job_id)
-    return found
+async def check_records(deployment: Deployment) -> None:
+    """Every job is listed under its state and no other; its record stays for good only while
+    it is unfinished. Removes what it has checked."""
+    redis, topology = deployment.redis, deployment.topology
+    listed = {job_id: state for state in STATES for job_id in await deployment.ids(state)}
+    names = [each.decode() async for each in redis.scan_iter(topology.record("*"), count=1000)]
+    async with redis.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.hget(name, "state")
+            pipeline.ttl(name)
+        replies = await pipeline.execute()
+    for name, state, ttl in zip(names, replies[::2], replies[1::2], strict=True):
+        job_id = name.removeprefix(topology.record(""))
+        assert listed.pop(job_id, None) == state.decode(), f"{job_id} is {state}"
+        assert (ttl > 0) == (state.decode() in TERMINAL), f"{job_id} is {state}, expires {ttl}"
+    unlisted = {job_id for job_id, state in listed.items() if state not in TERMINAL}
+    assert not unlisted, "listed without a record"
+    waking = set(await deployment.waking())
+    assert waking == set(await deployment.ids("deferred"))
+    if names:
+        await redis.unlink(*names)
 
 
 Deploy = Callable[..., Deployment]

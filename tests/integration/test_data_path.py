@@ -188,7 +188,7 @@ async def test_what_cannot_be_understood_is_kept_as_it_came_and_stops_nothing(
         b"job.sung",
         b"JSON object",
         b"labels",
-        b"timeout: a duration",
+        b"timeout: a",
     ):
         assert word in reasons, word
     await house.settled()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from deployment import Deploy, Deployment, python_type
+from deployment import Deploy, Deployment
 
-from carbon_orchestrator.events import JobSubmitted
+from carbon_orchestrator.clock import parse_time
+from carbon_orchestrator.events import URGENCIES, JobSubmitted
 from streams.codec import envelope
 from streams.testing import until
 
@@ -28,12 +29,12 @@ async def starts(house: Deployment) -> list[str]:
 async def test_an_urgent_job_is_next_however_many_wait(deploy: Deploy) -> None:
     house = deploy()
     await house.gateway()
-    router = house.router()
+    house.router()
     await many(house, 10_000, type="quick")  # no signal: to ECO
     await house.counted("dispatched", 10_000, timeout=20)
     # An urgent job in a high band goes to ECO too, where all the others wait.
     await house.intensity(300)
-    await until(lambda: router.role.intensities.latest)
+    await house.routing()
     house.worker("eco", slots=1)
     await until(lambda: house.redis.xlen(house.topology.completions))
     before = len(await starts(house))
@@ -49,8 +50,6 @@ async def test_an_urgent_job_is_next_however_many_wait(deploy: Deploy) -> None:
         for each in await house.events(house.topology.completions)
         if each.event_type == "job.started"
     }
-    from carbon_orchestrator.clock import parse_time
-
     dispatched = parse_time(job["timeline"][1]["at"])
     between = [each for each in order[: order.index(urgent)] if at[each] > dispatched + 2]
     assert before < 10_000
@@ -58,25 +57,26 @@ async def test_an_urgent_job_is_next_however_many_wait(deploy: Deploy) -> None:
 
 
 async def test_due_jobs_go_before_those_that_may_wait(deploy: Deploy) -> None:
-    house = deploy(types={name: python_type(name) for name in ("quick", "hold")})
+    house = deploy(margin=0.6)
     await house.gateway()
     house.router()
-    holder = await house.post("hold")
     worker = house.worker("eco", slots=1)
+    await house.intensity(150)
+    await house.routing()
+    holder = await house.post("hold")
     await house.reach(holder, "running")
     waiting = [await house.post("quick") for _ in range(3)]
-    # Its latest start on ECO is past already, so it is due.
-    due = await house.post("quick", deadline="2s", expected_duration="1.5s")
-    urgent_eco = None
+    await house.intensity(300)
+    await house.routing()
+    due = await house.post("quick", deadline=1)
     for each in [*waiting, due]:
         await house.reach(each, "dispatched")
-    await house.settled_router()
     assert worker.role.running == 1
     house.release()
-    await house.reach(waiting[-1], "completed")
+    for each in [*waiting, due]:
+        await house.reach(each, "completed")
     order = await starts(house)
-    assert urgent_eco is None
-    assert set(order) >= set(waiting)
+    assert order[:2] == [holder, due]
 
 
 async def test_a_busy_worker_holds_nothing_that_an_idle_one_could_run(deploy: Deploy) -> None:
@@ -102,19 +102,18 @@ async def test_a_busy_worker_holds_nothing_that_an_idle_one_could_run(deploy: De
 async def test_no_more_run_at_once_than_there_are_slots(deploy: Deploy, slots: int) -> None:
     """Also when jobs come into several lanes in the same moment."""
     house = deploy()
-    router = house.router()
-    await house.intensity(300)
-    await until(lambda: router.role.intensities.latest)
-    worker = house.worker("eco", slots=slots)
+    house.router()
+    await house.intensity(50)
+    await house.routing()
+    worker = house.worker("fast", slots=slots)
 
     async def waits() -> bool:
-        return bool(await house.redis.exists(house.topology.dispatch("eco")))
+        return bool(await house.redis.exists(house.topology.dispatch("fast")))
 
     await until(waits)
-    fields = {"type": "hold", "deadline": 30, "expected_duration": 40.0}
-    urgent = JobSubmitted(type="hold", urgency="urgent")
-    due = JobSubmitted(**fields)  # type: ignore[arg-type]
-    batch = b"[" + b",".join(envelope(each, "t") for each in [urgent, due] * slots) + b"]"
+    jobs = [JobSubmitted(type="hold", urgency=each) for each in URGENCIES for _ in range(slots)]
+    batch = b"[" + b",".join(envelope(each, "t") for each in jobs) + b"]"
     await house.redis.xadd(house.topology.jobs, {"batch": batch})
     await house.counted("running", slots)
     assert worker.role.running == slots
+    await house.counted("dispatched", 2 * slots)
