@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import uuid
 
 import structlog
@@ -12,9 +13,9 @@ from redis.asyncio import Redis
 from carbon_orchestrator.clock import GridClock, from_fields, wall_ms
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.topology import CODEC, Topology
-from streams.commit import Committer
+from streams.commit import Committer, Transaction
 from streams.connection import connect
-from streams.errors import is_transient
+from streams.errors import CommitUnknown, is_transient
 from streams.group import Group
 from streams.keys import Partition
 from streams.retry import backoff
@@ -23,6 +24,7 @@ from streams.stop import Stop
 log = structlog.get_logger(__name__)
 
 _CLOCK_SECONDS = 1.0
+_CLOCK_PATIENCE_SECONDS = 15.0
 
 
 def unique_name(role: str) -> str:
@@ -80,6 +82,30 @@ class Runtime:
                 log.warning("waiting for the server", server=_shown(self.url), error=str(error))
                 await self.stop.sleep(next(waits))
         return False
+
+    async def clock_set(self, patience: float = _CLOCK_PATIENCE_SECONDS) -> None:
+        """Wait until the signal has set the clock, so that no job begins on a clock that is not
+        the deployment's. A signal that does not come blocks nobody: after `patience` seconds
+        the clock is set to wall time."""
+        client, committer = self.connect(), self.committer()
+        deadline = time.monotonic() + patience
+        waits = backoff(0.05, 0.5)
+        while not self.stop.is_set():
+            try:
+                fields = await client.hgetall(self.topology.clock)
+                if fields:
+                    self.clock = from_fields(fields)
+                    return
+                if time.monotonic() > deadline:
+                    log.warning("no signal has set the clock: it is wall time from now on")
+                    claim = Transaction().require_absent(self.topology.clock)
+                    await committer.apply(
+                        claim.set_fields(self.topology.clock, GridClock().fields())
+                    )
+            except Exception as error:
+                if not isinstance(error, CommitUnknown) and not is_transient(error):
+                    raise
+            await self.stop.sleep(next(waits))
 
     async def follow_clock(self) -> None:
         """Keep `clock` as the deployment has it, until the stop."""

@@ -128,8 +128,11 @@ def _serve(
     config: Path | None,
     log_level: str,
     part: Callable[[Runtime], Awaitable[Callable[[], Coroutine[Any, Any, None]]]],
+    *,
+    by_the_clock: bool = True,
 ) -> None:
-    """Run one role until a signal: wait for the server, build the role, run it."""
+    """Run one role until a signal: wait for the server and, if it tells the time of jobs
+    `by_the_clock`, for the clock; build the role, run it."""
     from carbon_orchestrator.app import run_until_stopped
 
     logs.configure(log_level)
@@ -140,6 +143,8 @@ def _serve(
 
         async def role() -> None:
             if await runtime.ready():
+                if by_the_clock:
+                    await runtime.clock_set()
                 await (await part(runtime))()
 
         try:
@@ -198,7 +203,7 @@ def signal(
         await role.establish_clock()
         return role.run
 
-    _serve(redis, config, log_level, part)
+    _serve(redis, config, log_level, part, by_the_clock=False)  # it sets it
 
 
 def router(
@@ -266,7 +271,7 @@ def accounting(
 
         return Accounting(runtime).run
 
-    _serve(redis, config, log_level, part)
+    _serve(redis, config, log_level, part, by_the_clock=False)
 
 
 def redis_url(redis: str | None, data: Path | None) -> str:

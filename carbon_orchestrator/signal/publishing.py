@@ -60,11 +60,13 @@ async def establish(
 
     Raises SignalError where jobs wait by another clock: their deadlines would lose sense.
     """
+    live = wanted.speed == 1 and wanted.origin_grid == wanted.origin_wall
     while True:
-        existing = from_fields(await client.hgetall(topology.clock))
+        fields = await client.hgetall(topology.clock)
+        existing = from_fields(fields)
         if existing.signal == wanted.signal:
             return existing
-        if existing.signal != WALL:
+        if fields and not (live and existing.signal == WALL):
             alive = 0
             for state in STATES:
                 if state not in TERMINAL:
@@ -75,7 +77,7 @@ async def establish(
                     f" cancel them, or use another data directory, to play {wanted.signal!r}"
                 )
         change = Transaction().require_field(
-            topology.clock, "signal", "" if existing.signal == WALL else existing.signal
+            topology.clock, "signal", existing.signal if fields else ""
         )
         change.set_fields(topology.clock, wanted.fields())
         change.write("DEL", topology.signal)
