@@ -136,7 +136,7 @@ def trace(path: Path, days: int) -> None:
 def job(chance: random.Random) -> JobSubmitted:
     """A job of random urgency and fate."""
     urgency: Urgency = chance.choices(("urgent", "normal", "flexible"), (2, 5, 3))[0]
-    kind = chance.choices(("noop", "nap", "flaky", "true", "doze"), (60, 20, 16, 3.5, 0.5))[0]
+    kind = chance.choices(("noop", "nap", "flaky", "true", "doze"), (60, 20, 15, 4, 1))[0]
     payload: dict[str, Any] = {}
     if kind == "nap":
         payload["seconds"] = round(chance.uniform(0.01, 0.4), 3)
@@ -256,7 +256,7 @@ class Destroyer:
                     await self._deployment.restart_server()
                     continue
                 name = self._chance.choice(sorted(self._deployment.processes))
-                if name.startswith(("worker", "router", "account")) and self._chance.random() < 0.2:
+                if name.startswith(("worker", "router", "account")) and self._chance.random() < 0.3:
                     self._pause(name)
                 else:
                     self._kill(name)

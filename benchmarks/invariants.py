@@ -31,8 +31,10 @@ from streams.testing import leaked_keys
 _CHUNK = 500
 _SHOWN = 5
 _finished = msgspec.json.Decoder(Finished).decode
-#: Metric of the totals to the field of a record, or of an attempt, that it sums.
+#: Fields of a record, each the sum over its attempts.
 _AMOUNTS = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj")
+#: What the totals must hold, by the records.
+_METRICS = ("attempts", "completed", "failed", "cancelled", "run_ms", *_AMOUNTS)
 
 
 class Findings(msgspec.Struct):
@@ -105,7 +107,7 @@ async def check(redis: Redis, topology: Topology, accepted: Iterable[str]) -> Fi
             ends.take(event)
     places = await _places(redis, topology)
     counts: Counter[str] = Counter()
-    sums: Counter[str] = Counter()
+    sums: Counter[str] = Counter(dict.fromkeys(_METRICS, 0))
     known: set[str] = set()
     async for job_id, record in _records(redis, topology):
         known.add(job_id)

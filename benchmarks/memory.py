@@ -102,13 +102,18 @@ async def _used(redis: Redis) -> int:
     return int((await redis.info("memory"))["used_memory"])
 
 
-async def waiting_job(jobs: int = 100_000) -> dict[str, float]:
+async def waiting_job(jobs: int) -> dict[str, float]:
     """Memory of the server per deferred job, bytes: all that it keeps about it, the events
     on the streams that led there included."""
     async with Deployment(config=_HIGH) as deployment:
         redis = connect(deployment.server.url)
         committer = Committer(connect(deployment.server.url), TOPOLOGY.partition)
         deployment.start("signal", "signal", "--speed", "1")
+
+        async def known() -> bool:
+            return int(await redis.xlen(TOPOLOGY.intensity)) > 0
+
+        await _until(known, 30, "the grid is known")
         deployment.start("router", "router")
 
         async def deferred(count: int) -> bool:
@@ -123,7 +128,7 @@ async def waiting_job(jobs: int = 100_000) -> dict[str, float]:
         shares: dict[str, float] = {}
         for stream in (TOPOLOGY.jobs, TOPOLOGY.deferrals, TOPOLOGY.index("deferred")):
             size: Any = await redis.memory_usage(stream, samples=0)
-            shares[TOPOLOGY.partition.name(stream)] = round(size / jobs)
+            shares[f"of which {TOPOLOGY.partition.name(stream)}"] = round(size / jobs)
         await committer.aclose()
         await redis.aclose()
         deployment.remove()
@@ -169,7 +174,7 @@ async def measure(full: bool) -> dict[str, Any]:
     levels = (1_000, 100_000, 1_000_000) if full else (1_000, 100_000)
     return {
         "idle": await idle_roles(),
-        "waiting": await waiting_job(),
+        "waiting": await waiting_job(100_000),
         "cost": await cost_per_job(levels),
     }
 

@@ -22,6 +22,7 @@ from carbon_orchestrator.router.component import Router
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.publishing import SignalRole
 from carbon_orchestrator.worker.component import WorkerRole
+from carbon_orchestrator.worker.execution import meter_of
 from carbon_orchestrator.worker.guardian import Guardian
 from streams.embedded import EmbeddedServer
 
@@ -128,7 +129,8 @@ async def _roles(
             return
         await source.establish_clock()
         gateway = Gateway(runtime, settings.host, settings.port)
-        workers = [WorkerRole(runtime, pool, data.path, guardian) for pool in POOLS]
+        meter = meter_of(config)
+        workers = [WorkerRole(runtime, pool, data.path, guardian, meter=meter) for pool in POOLS]
         router, accounting = Router(runtime), Accounting(runtime)
 
         async def greet() -> None:

@@ -17,6 +17,7 @@ from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.intensities import Intensities
 from carbon_orchestrator.topology import CODEC, WORKER
 from carbon_orchestrator.worker.attempts import TAKEOVER_FIELDS, Attempt, Attempts, takeover
+from carbon_orchestrator.worker.energy import EnergyMeter
 from carbon_orchestrator.worker.execution import Executor
 from carbon_orchestrator.worker.guardian import Guardian
 from streams.commit import Transaction
@@ -54,6 +55,7 @@ class WorkerRole:
         guardian: Guardian,
         *,
         slots: int | None = None,
+        meter: EnergyMeter | None = None,
     ) -> None:
         self.runtime = runtime
         self.pool = pool
@@ -61,7 +63,7 @@ class WorkerRole:
         self.slots = slots if slots is not None else config.pools[pool].slots
         self.name = runtime.consumer_name(f"worker-{pool}")
         self.attempts = Attempts(topology, config, pool, self.name)
-        self.executor = Executor(config, pool, guardian, data_dir)
+        self.executor = Executor(config, pool, guardian, data_dir, meter)
         self.intensities = Intensities(config.zone, Bands.of(config.threshold))
         self.table = Table(runtime.connect(), CODEC, topology.intensity, self.intensities.apply)
         self.group = runtime.group(WORKER, self.name, topology.dispatch_lanes(pool))

@@ -68,6 +68,13 @@ class _Type(msgspec.Struct, frozen=True):
     limitations: tuple[str, ...]
 
 
+def meter_of(config: Config) -> EnergyMeter:
+    """A meter for every GPU that the job types name. One a process: two would both count what
+    their jobs share."""
+    gpus = {gpu for job_type in config.types.values() for gpu in job_type.gpus}
+    return EnergyMeter(config.power, gpus)
+
+
 class Executor:
     """Runs attempts of `config`'s job types on one pool.
 
@@ -88,8 +95,7 @@ class Executor:
         self._guardian = guardian
         self._directories = (data_dir / "checkpoints").absolute()
         self._tail = config.limits.output_tail
-        gpus = {gpu for job_type in config.types.values() for gpu in job_type.gpus}
-        self.meter = meter if meter is not None else EnergyMeter(config.power, gpus)
+        self.meter = meter if meter is not None else meter_of(config)
         self._types = {name: self._resolve(name, kind) for name, kind in config.types.items()}
         self._running = 0
         self._refresh: asyncio.TimerHandle | None = None
@@ -196,6 +202,8 @@ class Executor:
             "CARBON_CHECKPOINT_DIR": str(directory),
             "CARBON_FENCE": fence,
         }
+        if spec.traceparent is not None:
+            environment["TRACEPARENT"] = spec.traceparent
         return await run_command(
             kind.argv,
             bytes(spec.payload),

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from deployment import TYPES, Deploy, Deployment, command_type, python_type
 
-from carbon_orchestrator.clock import parse_time
+from carbon_orchestrator.clock import GridClock, parse_time
 from streams.testing import until
 
 HERE = Path(__file__).parent
 #: Runs until told, and tells how often it began.
-SLOW = "echo $CARBON_ATTEMPT >> $CARBON_CHECKPOINT_DIR/../../begun; while ! [ -e $CARBON_CHECKPOINT_DIR/../../release ]; do sleep 0.02; done"
-Vanishing = Callable[[Deployment], subprocess.Popen[bytes]]
+SLOW = "cd ../..; echo $CARBON_ATTEMPT >> begun; while ! [ -e release ]; do sleep 0.02; done"
+Vanishing = Callable[[Deployment], Awaitable["subprocess.Popen[bytes]"]]
 
 
 @pytest.fixture
@@ -27,7 +26,9 @@ def process(tmp_path: Path) -> Iterator[Vanishing]:
     """Starts a FAST worker in a process of its own, for what cannot be done to one in here."""
     started: list[subprocess.Popen[bytes]] = []
 
-    def start(house: Deployment) -> subprocess.Popen[bytes]:
+    async def start(house: Deployment) -> subprocess.Popen[bytes]:
+        # A worker waits for the clock.
+        await house.redis.hset(house.topology.clock, mapping=GridClock().fields())  # type: ignore[misc]
         config = tmp_path / "config.toml"
         config.write_text(
             f'namespace = "{house.config.namespace}"\ndefault_types = false\nlease = 1\n'
@@ -40,7 +41,6 @@ def process(tmp_path: Path) -> Iterator[Vanishing]:
             subprocess.Popen(
                 command,
                 cwd=HERE.parents[1],
-                env={**os.environ, "PYTHONPATH": str(HERE)},
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
@@ -129,7 +129,7 @@ async def test_the_jobs_of_a_killed_worker_run_elsewhere_within_the_lease(
     await house.gateway()
     house.router()
     house.accounting()
-    lost = process(house)
+    lost = await process(house)
     ids = [await house.post("slow", urgency="urgent") for _ in range(3)]
     await house.counted("running", 3, timeout=15)
     house.worker("fast", slots=4)
@@ -155,7 +155,7 @@ async def test_a_worker_that_slept_through_its_lease_changes_nothing(
     await house.gateway()
     house.router()
     house.accounting()
-    sleeper = process(house)
+    sleeper = await process(house)
     job_id = await house.post("slow", urgency="urgent")
     await house.reach(job_id, "running", timeout=15)
     sleeper.send_signal(signal.SIGSTOP)
