@@ -135,6 +135,7 @@ async def check(redis: Redis, topology: Topology, accepted: Iterable[str]) -> Fi
         wrong.add("keys without expiry", key)
     lost = sorted(set(accepted) - known)
     counts["jobs"], counts["lost"] = len(known), len(lost)
+    counts.update({name: sums[name] for name in ("attempts", *_AMOUNTS)})
     return Findings(dict(counts), wrong.sentences(), lost)
 
 

@@ -75,7 +75,8 @@ def from_fields(fields: Mapping[Any, Any]) -> GridClock:
 
 def rfc3339(ms: int) -> str:
     """Text of a time in ms since the epoch, UTC."""
-    text = datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds")
+    moment = datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
+    text = moment.isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 

@@ -23,6 +23,7 @@ from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.intensities import Intensities
 from carbon_orchestrator.submission import (
+    DeadlinePassed,
     Invalid,
     UnknownType,
     accept,
@@ -144,8 +145,11 @@ class Gateway:
             known = sorted(config.types)
             return problem(422, "unknown-type", str(error), field="type", known=known)
         except Invalid as error:
+            # Sent again later, an accepted job's own deadline may be over: it is accepted still.
+            if isinstance(error, DeadlinePassed) and await self._known(key, job_id):
+                return await self._repeated(job_id, digest(submitted))
             return problem(422, "invalid-job", str(error), field=error.field)
-        if await self._full():
+        if await self._full() and not await self._known(key, job_id):
             return unavailable(f"{config.limits.max_waiting} jobs wait already", 10)
         fields: dict[str, str | bytes | int] = {"spec": _encode(spec)}
         if key is not None:
@@ -165,6 +169,10 @@ class Gateway:
             "deadline": None if spec.deadline is None else rfc3339(spec.deadline),
         }
         return _json(head, 202, {"Location": f"/jobs/{job_id}"})
+
+    async def _known(self, key: str | None, job_id: str) -> bool:
+        """Whether a job came with this Idempotency-Key before."""
+        return key is not None and await self._reading.digest(job_id) is not None
 
     async def _repeated(self, job_id: str, fingerprint: str) -> web.Response:
         """The key was used before: the same job for the same body, else an error."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -20,6 +21,7 @@ from carbon_orchestrator.worker.attempts import TAKEOVER_FIELDS, Attempt, Attemp
 from carbon_orchestrator.worker.energy import EnergyMeter
 from carbon_orchestrator.worker.execution import Executor
 from carbon_orchestrator.worker.guardian import Guardian
+from carbon_orchestrator.worker.leftovers import clear
 from streams.commit import Transaction
 from streams.consumer import begin, bury_faults, dead_letter
 from streams.errors import CommitUnknown, is_missing_group, is_transient
@@ -96,6 +98,8 @@ class WorkerRole:
             try:
                 await self.group.ensure()
                 await self._recover(again)
+                if not again:
+                    await clear(self.executor, self._reader, self.runtime.topology)
                 again = True
                 next_claim = 0.0
                 while not stop.is_set():
@@ -134,13 +138,13 @@ class WorkerRole:
             if not entries:
                 entries = await self.group.wait(1, round(self._look_around * 1000))
         free = self.slots - len(self._running)
-        if len(entries) > free:
+        if len(entries) > free:  # jobs came into several lanes at once
             await self._hand_back(entries[free:])
         if entries:
             await self._delivered(entries[:free])
 
     async def _hand_back(self, entries: Sequence[Entry]) -> None:
-        """Jobs came into several lanes at once: whoever looks next may have the surplus."""
+        """Whoever looks next may have these."""
         for entry in entries:
             await self.group.redis.execute_command(
                 *("XCLAIM", entry.stream, WORKER, self.name, 0, entry.id),
@@ -305,6 +309,12 @@ class WorkerRole:
 
     async def _drain(self) -> None:
         """Let running jobs end; what does not in time is interrupted and runs elsewhere."""
+        with suppress(Exception), anyio.fail_after(5):
+            # The read that the stop cut short may have been delivered something unseen.
+            pending = await self.group.own_pending(self.slots + 1, again=True)
+            await self._hand_back(
+                [each for each in pending if (each.stream, each.id) not in self._running]
+            )
         tasks = [each.task for each in self._running.values() if each.task is not None]
         if tasks:
             log.info("draining", pool=self.pool, jobs=len(tasks))

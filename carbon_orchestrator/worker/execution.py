@@ -126,6 +126,11 @@ class Executor:
             self.meter.limitations(job_type.gpus),
         )
 
+    @property
+    def root(self) -> str:
+        """Where the jobs' directories are."""
+        return str(self._directories)
+
     def directory(self, job_id: str) -> Path:
         """The job's own directory: checkpoints, and where its commands run."""
         return Path(self._path(job_id))

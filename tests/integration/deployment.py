@@ -108,7 +108,7 @@ class Deployment:
         self.url = url
         self.config = config
         self.data = data
-        self.redis = redis
+        self.redis: Any = redis
         self.topology = Topology(Partition(config.namespace))
         self.parts: list[Part] = []
         self.base = ""
@@ -205,7 +205,7 @@ class Deployment:
     # -- out ---------------------------------------------------------------------------------------
 
     async def field(self, job_id: str, name: str) -> str | None:
-        value = await self.redis.hget(self.topology.record(job_id), name)  # type: ignore[misc]
+        value = await self.redis.hget(self.topology.record(job_id), name)
         return None if value is None else value.decode()
 
     async def state(self, job_id: str) -> str | None:
@@ -299,7 +299,7 @@ class Deployment:
         """All totals, summed over everything."""
         sums: Counter[str] = Counter()
         for day in await self.redis.zrange(self.topology.days, 0, -1):
-            hashed = await self.redis.hgetall(self.topology.totals(day.decode()))  # type: ignore[misc]
+            hashed = await self.redis.hgetall(self.topology.totals(day.decode()))
             for name, value in hashed.items():
                 sums[name.decode().partition("|")[0]] += int(value)
         return sums

@@ -52,7 +52,7 @@ async def test_the_table(deploy: Deploy, urgency: str, band: str | None, outcome
         assert "no usable carbon signal" in reason
     if state == "dispatched":
         lane = "urgent" if urgency == "urgent" else ""
-        assert await house.redis.xlen(house.topology.dispatch(outcome, lane)) == 1  # type: ignore[arg-type]
+        assert await house.redis.xlen(house.topology.dispatch(outcome, lane)) == 1
 
 
 async def test_a_deferral_says_when_and_until_when(deploy: Deploy) -> None:
@@ -86,7 +86,7 @@ async def test_each_intensity_event_plans_anew(deploy: Deploy) -> None:
         assert parse_time((await house.job(job_id))["planned_start"]) == now + 3_600_000
     await house.intensity(HIGH, now - 1000, forecast=[(now + 1_800_000, LOW)])
     for job_id in ids:
-        await until(lambda job_id=job_id: house.field(job_id, "replans"))  # type: ignore[misc]
+        await until(lambda job_id=job_id: house.field(job_id, "replans"))
         assert parse_time((await house.job(job_id))["planned_start"]) == now + 1_800_000
     # Medium is good enough for normal work, on ECO; flexible work still waits.
     await house.intensity(MEDIUM, now, forecast=[(now + 1_800_000, LOW)])
@@ -108,12 +108,13 @@ async def test_a_job_starts_on_eco_at_its_latest_start_and_meets_its_deadline(
     await house.intensity(HIGH)
     await house.routing()
     ids = [
-        await house.post("quick", urgency=urgency, deadline=1.2, expected_duration=0.2)
+        await house.post("quick", urgency=urgency, deadline=1.7, expected_duration=0.2)
         for urgency in ("normal", "flexible")
     ]
     for job_id in ids:
         await house.reach(job_id, "deferred")
-        latest = parse_time((await house.job(job_id))["latest_start"])
+    latest_starts = [parse_time((await house.job(job_id))["latest_start"]) for job_id in ids]
+    for job_id, latest in zip(ids, latest_starts, strict=True):
         await house.reach(job_id, "completed")
         job = await house.job(job_id)
         dispatched, completed = job["timeline"][-3], job["timeline"][-1]

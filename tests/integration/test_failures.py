@@ -28,7 +28,7 @@ def process(tmp_path: Path) -> Iterator[Vanishing]:
 
     async def start(house: Deployment) -> subprocess.Popen[bytes]:
         # A worker waits for the clock.
-        await house.redis.hset(house.topology.clock, mapping=GridClock().fields())  # type: ignore[misc]
+        await house.redis.hset(house.topology.clock, mapping=GridClock().fields())
         config = tmp_path / "config.toml"
         config.write_text(
             f'namespace = "{house.config.namespace}"\ndefault_types = false\nlease = 1\n'
@@ -136,7 +136,7 @@ async def test_the_jobs_of_a_killed_worker_run_elsewhere_within_the_lease(
     lost.kill()
     killed = time.monotonic()
     for job_id in ids:
-        await until(lambda job_id=job_id: house.field(job_id, "2.started"), 4)  # type: ignore[misc]
+        await until(lambda job_id=job_id: house.field(job_id, "2.started"), 4)
     assert time.monotonic() - killed < 1 + 2
     house.release()
     for job_id in ids:
@@ -190,7 +190,7 @@ async def test_a_refused_end_leaves_the_directory_to_the_attempt_that_runs(
     directory = house.data / "checkpoints" / job_id
     await until(directory.exists)
     # What a rival's takeover does to the record.
-    await house.redis.hset(house.topology.record(job_id), "attempt", "2")  # type: ignore[misc]
+    await house.redis.hset(house.topology.record(job_id), "attempt", "2")
     house.release()
     await until(lambda: not worker.role.running)
     assert directory.exists()

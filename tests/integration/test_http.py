@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from deployment import Answer, Deploy, Deployment
 
+from carbon_orchestrator.clock import rfc3339, wall_ms
 from carbon_orchestrator.config import Limits
 from streams.testing import until
 
@@ -237,3 +238,36 @@ async def test_health_tells_what_is_missing(deploy: Deploy) -> None:
     text = (await house.http("GET", "/metrics")).body.decode()
     assert 'carbon_jobs{state="submitted"} 0.0' in text
     assert 'carbon_stream_live_consumers{group="worker",stream="dispatch.eco"} 1.0' in text
+
+
+async def test_a_repeated_submission_is_answered_though_the_queue_is_full(deploy: Deploy) -> None:
+    house = deploy(limits=Limits(max_waiting=1))
+    await house.gateway()
+    headers = {"Idempotency-Key": "once"}
+    first = await submit(house, {"type": "quick"}, **headers)
+    assert first.status == 202
+
+    async def full() -> bool:
+        return (await submit(house, {"type": "quick"})).status == 503
+
+    await until(full)
+    again = await submit(house, {"type": "quick"}, **headers)
+    assert (again.status, again.body["id"]) == (200, first.body["id"])
+
+
+async def test_a_repeated_submission_is_answered_though_its_deadline_is_over(
+    deploy: Deploy,
+) -> None:
+    house = deploy()
+    await house.gateway()
+    job = {"type": "quick", "deadline": rfc3339(wall_ms() + 300)}
+    headers = {"Idempotency-Key": "soon"}
+    first = await submit(house, job, **headers)
+    assert first.status == 202
+
+    async def over() -> bool:
+        return (await submit(house, job)).status == 422
+
+    await until(over)
+    again = await submit(house, job, **headers)
+    assert (again.status, again.body["id"]) == (200, first.body["id"])

@@ -25,7 +25,7 @@ TRACE = "time,gCO2/kWh\n" + "".join(
 
 
 async def clock(house: Deployment) -> dict[bytes, bytes]:
-    fields: Any = await house.redis.hgetall(house.topology.clock)  # type: ignore[misc]
+    fields: Any = await house.redis.hgetall(house.topology.clock)
     return dict(fields)
 
 
@@ -153,7 +153,7 @@ async def test_expired_jobs_leave_the_lists(deploy: Deploy) -> None:
     await house.publish({"type": "nonsense"})
     await house.reach(kept, "deferred")
     for job_id in ended:
-        await until(lambda job_id=job_id: gone(house, job_id))  # type: ignore[misc]
+        await until(lambda job_id=job_id: gone(house, job_id))
     runtime, housekeeping = await keeper(house)
 
     async def forgotten() -> bool:
