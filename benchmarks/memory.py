@@ -36,7 +36,8 @@ TOPOLOGY = Topology(Partition("carbon", 0))
 ROLES_LIMIT_MB = 130.0
 JOB_LIMIT_BYTES = 1500.0
 _PAYLOAD = msgspec.Raw(b'{"rows":1000}')
-_SAMPLE = 5_000  # jobs over which the cost per job is measured
+_SAMPLE = 5_000  # jobs over which the cost per job is measured, the best of so many times
+_SAMPLES = 5
 _HIGH = """
 default_types = false
 [threshold]  # every intensity is high
@@ -152,18 +153,23 @@ async def cost_per_job(levels: tuple[int, ...]) -> dict[str, dict[str, float]]:
         for level in levels:
             await _publish(committer, level - done, "normal")
             await _until(lambda level=level: queued(level), 600, f"{level} queued")  # type: ignore[misc]
-            before = deployment.cpu_seconds()
-            began = time.perf_counter()
-            await _publish(committer, _SAMPLE, "normal")
-            done = level + _SAMPLE
-            await _until(lambda done=done: queued(done), 120, "the sample is queued")  # type: ignore[misc]
-            wall = time.perf_counter() - began
-            cpu = deployment.cpu_seconds()
-            costs[str(level)] = {
-                "wall_us": round(wall / _SAMPLE * 1e6),
-                "router_cpu_us": round((cpu["router"] - before["router"]) / _SAMPLE * 1e6),
-                "server_cpu_us": round((cpu["server"] - before["server"]) / _SAMPLE * 1e6),
-            }
+            samples = []
+            for done in range(level + _SAMPLE, level + _SAMPLES * _SAMPLE + 1, _SAMPLE):
+                before = deployment.cpu_seconds()
+                began = time.perf_counter()
+                await _publish(committer, _SAMPLE, "normal")
+                await _until(lambda done=done: queued(done), 120, "the sample is queued")  # type: ignore[misc]
+                wall = time.perf_counter() - began
+                cpu = deployment.cpu_seconds()
+                samples.append(
+                    {
+                        "wall_us": round(wall / _SAMPLE * 1e6),
+                        "router_cpu_us": round((cpu["router"] - before["router"]) / _SAMPLE * 1e6),
+                        "server_cpu_us": round((cpu["server"] - before["server"]) / _SAMPLE * 1e6),
+                    }
+                )
+            # The machine may be shared: the least disturbed sample tells most.
+            costs[str(level)] = min(samples, key=lambda each: each["wall_us"])
         await committer.aclose()
         await redis.aclose()
         deployment.remove()

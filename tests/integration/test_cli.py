@@ -112,7 +112,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
             url = f"http://127.0.0.1:{port}"
             with pytest.MonkeyPatch.context() as patch:
                 patch.setenv("CARBON_URL", url)
-                patch.setenv("CARBON_DATA", str(home / "data"))
+                patch.setenv("CARBON_DATA_DIR", str(home / "data"))
                 patch.setenv("COLUMNS", "100")
                 for name in ("CARBON_REDIS_URL", "NO_COLOR"):
                     patch.delenv(name, raising=False)
