@@ -153,7 +153,7 @@ async def cost_per_job(levels: tuple[int, ...]) -> dict[str, dict[str, float]]:
         for level in levels:
             await _publish(committer, level - done, "normal")
             await _until(lambda level=level: queued(level), 600, f"{level} queued")  # type: ignore[misc]
-            samples = []
+            samples: list[dict[str, float]] = []
             for done in range(level + _SAMPLE, level + _SAMPLES * _SAMPLE + 1, _SAMPLE):
                 before = deployment.cpu_seconds()
                 began = time.perf_counter()

@@ -95,6 +95,7 @@ async def worker_death() -> dict[str, Any]:
         completed = report(await Reading(redis, TOPOLOGY).totals(None, None), ())[0].sums
         await committer.aclose()
         await redis.aclose()
+    deployment.remove()
     return {
         "run_again_s": round(seconds, 2),
         "limit_s": LEASE_SECONDS + 2,
@@ -153,6 +154,7 @@ async def server_restart(outage: float) -> dict[str, Any]:
         exits = [name for name, each in deployment.processes.items() if each.poll() is not None]
         await committer.aclose()
         await redis.aclose()
+    deployment.remove()
     return {
         "outage_s": outage,
         "flow_resumed_s": round(seconds, 2),
