@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from carbon_orchestrator.worker.guardian import Guardian
 from streams.embedded import EmbeddedServer
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,12 +66,20 @@ class Deployment:
         text = CONFIG.format(slots=slots, extra=extra) if config is None else config
         self.config.write_text(text)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._guardian = Guardian()
         self._starts: dict[str, tuple[tuple[str, ...], dict[str, str] | None]] = {}
         self.log = (self.directory / "roles.log").open("ab")
 
     async def __aenter__(self) -> Deployment:
-        await self.server.start()
+        # However this process ends, what it started ends with it.
+        self._guardian.start()
+        await self._start_server()
         return self
+
+    async def _start_server(self) -> None:
+        await self.server.start()
+        assert self.server.pid is not None
+        self._guardian.watch(self.server.pid)
 
     async def __aexit__(self, *_: object) -> None:
         for process in self.processes.values():
@@ -82,6 +91,7 @@ class Deployment:
                 process.kill()
                 process.wait()
         await self.server.stop()
+        self._guardian.close()
         self.log.close()
 
     def start(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> None:
@@ -97,7 +107,9 @@ class Deployment:
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,
+            start_new_session=True,
         )
+        self._guardian.watch(self.processes[name].pid)
 
     def worker(self, name: str, pool: str, env: dict[str, str] | None = None) -> None:
         """Start a worker with a data directory of its own."""
@@ -116,6 +128,7 @@ class Deployment:
         process = self.processes.pop(name)
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
+        self._guardian.forget(process.pid)
 
     def respawn(self, name: str) -> None:
         """Start a role that has ended once more, as it was started first."""
@@ -125,8 +138,11 @@ class Deployment:
     async def restart_server(self) -> None:
         """kill -9 the server and start it again, on the same files and port."""
         port = self.server.port
+        pid = self.server.pid
         self.server.kill()
-        await self.server.start()
+        if pid is not None:
+            self._guardian.forget(pid)
+        await self._start_server()
         if self.server.port != port:
             raise RuntimeError(f"port {port} was taken while the server was down")
 

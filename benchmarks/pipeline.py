@@ -43,16 +43,21 @@ async def completed(reading: Reading) -> int:
     return rows[0].sums["completed"] if rows else 0
 
 
-async def throughput(jobs: int) -> dict[str, float]:
-    """Drain `jobs` that wait on the stream through router, worker and accounting processes."""
-    async with Deployment(slots=500) as deployment:
+async def throughput(jobs: int, *, together: bool = False) -> dict[str, float]:
+    """Drain `jobs` that wait on the stream through router, worker and accounting: a process
+    each, or `together` in one, as `up` runs them."""
+    async with Deployment(slots=1000) as deployment:
         committer = Committer(connect(deployment.server.url), TOPOLOGY.partition)
         reader = connect(deployment.server.url)
         reading = Reading(reader, TOPOLOGY)
-        deployment.start("signal", "signal", "--speed", "1")
-        for role in ("router", "accounting"):
-            deployment.start(role, role)
-        deployment.worker("fast", "fast")
+        if together:
+            data = str(deployment.directory / "up")
+            deployment.start("up", "up", "--speed", "1", "--port", "8398", "--data", data)
+        else:
+            deployment.start("signal", "signal", "--speed", "1")
+            for role in ("router", "accounting"):
+                deployment.start(role, role)
+            deployment.worker("fast", "fast")
         await publish(committer, 200)
         while await completed(reading) < 200:
             await asyncio.sleep(0.05)
@@ -77,7 +82,7 @@ async def throughput(jobs: int) -> dict[str, float]:
 
 async def latency(rate: int, seconds: float) -> dict[str, float]:
     """From the POST being sent to the handler's first line, at a steady rate, ms."""
-    async with Deployment(slots=50) as deployment:
+    async with Deployment(slots=1000) as deployment:
         stamps = deployment.directory / "latencies"
         stamps.touch()
         env = {"BENCH_LATENCIES": str(stamps)}
@@ -128,9 +133,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=60_000)
     parser.add_argument("--latency", action="store_true")
+    parser.add_argument("--together", action="store_true", help="all roles in one process")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    result: dict[str, dict[str, float]] = {"throughput": uvloop.run(throughput(arguments.jobs))}
+    result: dict[str, dict[str, float]] = {
+        "throughput": uvloop.run(throughput(arguments.jobs, together=arguments.together))
+    }
     if arguments.latency:
         result["latency"] = uvloop.run(latency(200, 10))
     print(json.dumps(result, indent=1))
