@@ -12,7 +12,8 @@ from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.events import IntensityObserved
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
 from carbon_orchestrator.runtime import Runtime
-from carbon_orchestrator.signal.provider import Point, Provider, SignalError, parse
+from carbon_orchestrator.signal.naming import parse
+from carbon_orchestrator.signal.provider import Point, Provider, SignalError
 from carbon_orchestrator.topology import Topology
 from streams.codec import envelope
 from streams.commit import Committer, Transaction

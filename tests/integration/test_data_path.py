@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 from deployment import HIGH, LOW, MEDIUM, TYPES, Deploy, Deployment, command_type
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from carbon_orchestrator.config import Config, JobType, complete
 from carbon_orchestrator.events import JobSubmitted
@@ -317,10 +318,11 @@ async def test_roles_wait_for_a_server_that_is_not_there_yet(
     """And go on where they were after it was killed, with nothing lost."""
     await own_server.stop()
     house = deploy(url=own_server.url)
-    house.router()
-    house.accounting()
-    workers = [house.worker("fast"), house.worker("eco")]
-    await asyncio.sleep(0.2)
+    with capture_logs() as logs:
+        house.router()
+        house.accounting()
+        workers = [house.worker("fast"), house.worker("eco")]
+        await until(lambda: sum("waiting" in each["event"] for each in logs) >= 3)
     assert not any(part.task.done() for part in house.parts)
     await own_server.start()
     await house.gateway()

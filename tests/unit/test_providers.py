@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from carbon_orchestrator.signal.naming import parse
 from carbon_orchestrator.signal.persistence import DAY_MS, persistence
-from carbon_orchestrator.signal.provider import Point, Provider, SignalError, parse
+from carbon_orchestrator.signal.provider import Point, Provider, SignalError
 from carbon_orchestrator.signal.simulated import STEP_MS, intensity
 
 HOUR = 3_600_000
