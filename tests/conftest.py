@@ -15,6 +15,7 @@ import pytest
 from redis.asyncio import Redis
 
 from carbon_orchestrator import topology
+from carbon_orchestrator.worker.guardian import Guardian
 from streams.commit import Committer
 from streams.connection import connect
 from streams.embedded import EmbeddedServer
@@ -34,9 +35,14 @@ if os.environ.get("CARBON_TEST_LOOP") == "uvloop":
 
 @pytest.fixture(scope="session")
 def session_server() -> Iterator[EmbeddedServer]:
-    """The server that most tests share."""
+    """The server that most tests share; it ends with the tests, however they end."""
+    guardian = Guardian()
     with running_server(PROGRAM) as server:
+        assert server.pid is not None
+        guardian.watch(server.pid)
         yield server
+        guardian.forget(server.pid)
+    guardian.close()
 
 
 @pytest.fixture

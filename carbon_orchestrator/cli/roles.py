@@ -40,7 +40,7 @@ def run_async(main: Callable[[], Awaitable[Any]]) -> Any:
     # What is loaded by now stays: keep it out of every later collection, and collect less.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(100_000, 50, 100)
     return anyio.run(main, backend_options={"use_uvloop": True})
 
 
