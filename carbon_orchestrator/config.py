@@ -17,6 +17,7 @@ import msgspec
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Pool
 
+DEFAULT_ATTEMPTS = 3
 TYPE_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
@@ -39,7 +40,7 @@ class JobType(_Section, frozen=True):
     python: str | None = None
     timeout: str | float = "1h"
     grace: str | float = "10s"  # between SIGTERM and SIGKILL
-    max_attempts: int = 3
+    max_attempts: int = DEFAULT_ATTEMPTS
     expected_duration: str | float | None = None  # until it is learned
     env: dict[str, str] = {}
     gpus: list[int] = []  # NVML indices whose energy counters are this type's

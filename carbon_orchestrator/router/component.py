@@ -14,7 +14,7 @@ import anyio
 import structlog
 
 from carbon_orchestrator.events import CancelRequested, JobSubmitted
-from carbon_orchestrator.router.outlook import Bands
+from carbon_orchestrator.router.outlook import Bands, Outlook
 from carbon_orchestrator.router.routing import WAITING_FIELDS, Routing, learned_from, waiting
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.intensities import Intensities
@@ -32,6 +32,7 @@ log = structlog.get_logger(__name__)
 _CHUNK = 500
 _POLL_SECONDS = 0.1
 _LEARN_SECONDS = 2.0
+_ASIDE_SECONDS = 60.0
 
 
 class Router:
@@ -169,18 +170,33 @@ class Router:
         now, outlook = clock.now(), self.intensities.outlook()
         changes = []
         for job_id, row in zip(job_ids, rows, strict=True):
-            job = waiting(row)
-            if job is None:
-                if row[0] is None:
-                    # The record is gone (flushed or expired by hand): so is its place in line.
-                    stale = Transaction().require_absent(topology.record(job_id))
-                    stale.drop(topology.index("deferred"), job_id)
-                    changes.append(stale.drop(topology.wake, job_id))
-                continue
-            change = self.routing.reconsidered(job, outlook, self.learned, now, clock.speed)
+            try:
+                change = self._change(job_id, row, outlook, now)
+            except Exception:
+                # One damaged record must not hold up all others.
+                log.exception("no decision possible, looked at again in a minute", job=job_id)
+                change = Transaction().require_field(topology.record(job_id), "state", "deferred")
+                change.put(topology.wake, now + clock.length(_ASIDE_SECONDS), job_id)
             if change is not None:
                 changes.append(change)
         return sum(await self._committer.commit(changes))
+
+    def _change(
+        self, job_id: str, row: list[bytes | None], outlook: Outlook, now: int
+    ) -> Transaction | None:
+        """What becomes of a job that stands in line, given the WAITING_FIELDS of its record."""
+        topology = self.runtime.topology
+        job = waiting(row)
+        if job is not None:
+            return self.routing.reconsidered(
+                job, outlook, self.learned, now, self.runtime.clock.speed
+            )
+        if row[0] is not None:
+            return None
+        # The record is gone (flushed or expired by hand): so is its place in line.
+        stale = Transaction().require_absent(topology.record(job_id))
+        stale.drop(topology.index("deferred"), job_id)
+        return stale.drop(topology.wake, job_id)
 
     # -- run times ---------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ def expected_seconds(spec: Spec, pool: Pool, config: Config, learned: RunTimes) 
     if learned_ms is not None:
         return max(learned_ms / 1000, stated or 0.0)
     if stated is None:
-        configured = config.types[spec.type].expected_duration
+        job_type = config.types.get(spec.type)  # a type may be gone while its jobs wait
+        configured = None if job_type is None else job_type.expected_duration
         stated = UNKNOWN_SECONDS if configured is None else seconds(configured)
     return stated * config.pools[pool].slowdown

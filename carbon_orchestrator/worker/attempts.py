@@ -8,7 +8,7 @@ import msgspec
 
 from carbon_orchestrator import record
 from carbon_orchestrator.clock import GridClock
-from carbon_orchestrator.config import Config
+from carbon_orchestrator.config import DEFAULT_ATTEMPTS, Config
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import (
     EmissionsRecorded,
@@ -179,11 +179,13 @@ class Attempts:
         """The end of an attempt: its outcome, energy and emissions, all or nothing; and
         whether it is the job's end too."""
         spec, key = attempt.event.spec, self.topology.record(attempt.job_id)
-        job_type = self.config.types[spec.type]
+        job_type = self.config.types.get(spec.type)
         emissions = self._emissions(attempt, result, started_at, at, intensities)
         failed = result.outcome in ("failed", "timeout")
         failures = attempt.failures + failed
-        most = spec.max_attempts if spec.max_attempts is not None else job_type.max_attempts
+        # A type that this worker does not have may be another's: once is not enough to tell.
+        usual = DEFAULT_ATTEMPTS if job_type is None else job_type.max_attempts
+        most = spec.max_attempts if spec.max_attempts is not None else usual
         again = result.outcome == "interrupted" or (failed and failures < most)
         states: dict[str, State] = {"completed": "completed", "cancelled": "cancelled"}
         new: State = "deferred" if again else states.get(result.outcome, "failed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from deployment import HIGH, LOW, MEDIUM, Deploy, Deployment
+from deployment import HIGH, LOW, MEDIUM, TYPES, Deploy, Deployment
 
 from carbon_orchestrator.clock import parse_time, wall_ms
 from streams.testing import until
@@ -173,3 +173,40 @@ async def test_emissions_are_integrated_over_the_intensities_during_the_run(depl
     assert event.energy_mj > 0
     assert abs(event.emissions_ug - event.energy_mj * mean / 3600) <= 1
     assert LOW < mean < HIGH
+
+
+async def test_a_job_whose_type_is_gone_fails_and_holds_up_nobody(deploy: Deploy) -> None:
+    before = deploy()
+    await routed(before, HIGH)
+    orphan = await before.post("quick", urgency="flexible")
+    other = await before.post("burn", urgency="flexible")
+    await before.reach(orphan, "deferred")
+    await before.reach(other, "deferred")
+    await before.stop()
+    kept = {name: each for name, each in TYPES.items() if name != "quick"}
+    after = deploy(namespace=before.config.namespace, types=kept)
+    await after.gateway()
+    after.router()
+    after.worker("fast")
+    await after.intensity(LOW)
+    await after.reach(other, "completed")
+    await after.reach(orphan, "failed")
+    assert "no job type 'quick'" in (await after.job(orphan))["reason"]
+
+
+async def test_a_damaged_record_holds_up_nobody(deploy: Deploy) -> None:
+    house = deploy()
+    await routed(house, HIGH)
+    damaged, other = [await house.post("quick", urgency="flexible") for _ in range(2)]
+    for each in (damaged, other):
+        await house.reach(each, "deferred")
+    record = house.topology.record(damaged)
+    plan = await house.redis.hget(record, "plan")
+    assert plan is not None
+    await house.redis.hset(record, "plan", "{")
+    house.worker("fast")
+    await house.intensity(LOW)
+    await house.reach(other, "completed")
+    await house.redis.hset(record, "plan", plan)
+    await house.intensity(LOW)
+    await house.reach(damaged, "completed")
