@@ -10,7 +10,6 @@ measurement has a bundled server of its own, with its append-only file on (every
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import statistics
 from pathlib import Path
@@ -22,14 +21,14 @@ from benchmarks.peers.install import installed
 from benchmarks.peers.measure import drain, latency
 from benchmarks.pipeline import latency as our_latency
 from benchmarks.pipeline import throughput
-from streams.embedded import temporary_server
+from streams.testing import running_server
 
 
-async def _peer(name: str, jobs: int) -> dict[str, float]:
-    async with temporary_server() as server:
-        measured = await asyncio.to_thread(drain, name, server.url, jobs)
-    async with temporary_server() as server:
-        return measured | await asyncio.to_thread(latency, name, server.url)
+def _peer(name: str, jobs: int) -> dict[str, float]:
+    with running_server(fsync="everysec") as server:
+        measured = drain(name, server.url, jobs)
+    with running_server(fsync="everysec") as server:
+        return measured | latency(name, server.url)
 
 
 def main() -> None:
@@ -46,7 +45,7 @@ def main() -> None:
         if not installed(PEERS[name]):
             print(f"{name}: not installed, left out (python -m benchmarks.peers.install)")
             continue
-        peers[name] = asyncio.run(_peer(name, arguments.peer_jobs))
+        peers[name] = _peer(name, arguments.peer_jobs)
         print(f"{name}: {peers[name]}", flush=True)
         if number == len(names) // 2:
             ours.append(uvloop.run(throughput(arguments.jobs))["jobs_per_s"])

@@ -10,7 +10,7 @@ import uuid
 import structlog
 from redis.asyncio import Redis
 
-from carbon_orchestrator.clock import GridClock, from_fields, wall_ms
+from carbon_orchestrator.clock import GridClock, from_fields
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.topology import CODEC, Topology
 from streams.commit import Committer, Transaction
@@ -129,11 +129,6 @@ async def server_time_ms(client: Redis) -> int:
     """The server's wall clock, ms."""
     seconds, microseconds = await client.time()
     return int(seconds) * 1000 + int(microseconds) // 1000
-
-
-def clock_skew_ms(server_ms: int) -> int:
-    """How far this machine's wall clock is ahead of the server's."""
-    return wall_ms() - server_ms
 
 
 def _shown(url: str) -> str:

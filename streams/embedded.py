@@ -6,7 +6,6 @@ import asyncio
 import os
 import socket
 import subprocess
-import tempfile
 from pathlib import Path
 from typing import IO
 
@@ -165,8 +164,3 @@ class EmbeddedServer:
 
     async def __aexit__(self, *_: object) -> None:
         await self.stop()
-
-
-def temporary_server(**options: str) -> EmbeddedServer:
-    """A server over a fresh directory that is left to the system's temporary files."""
-    return EmbeddedServer(Path(tempfile.mkdtemp(prefix="streams-")), **options)  # type: ignore[arg-type]

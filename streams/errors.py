@@ -55,7 +55,6 @@ _TRANSIENT_CODES = (
     "MISCONF",
     "NOREPLICAS",
 )
-_NO_GROUP = "NOGROUP"
 
 
 def is_transient(error: BaseException) -> bool:
@@ -67,6 +66,6 @@ def is_transient(error: BaseException) -> bool:
 
 def is_missing_group(error: BaseException) -> bool:
     """Whether the stream or its group is gone and must be made again."""
-    return isinstance(error, redis_errors.ResponseError) and (
-        str(error).startswith((_NO_GROUP, "UNBLOCKED")) or "NOGROUP" in str(error)
-    )
+    if not isinstance(error, redis_errors.ResponseError):
+        return False
+    return "NOGROUP" in str(error) or str(error).startswith("UNBLOCKED")

@@ -12,6 +12,12 @@ from typing import Any
 import msgspec
 
 
+def entry_order(entry_id: str) -> tuple[int, int]:
+    """An entry's id as numbers that sort as the server does: milliseconds, then sequence."""
+    ms, _, sequence = entry_id.partition("-")
+    return int(ms), int(sequence or 0)
+
+
 class Message(msgspec.Struct, frozen=True):
     """One event as read: its decoded `data` and the attributes that came with it."""
 

@@ -6,10 +6,7 @@ from collections.abc import Collection
 
 from redis.asyncio import Redis
 
-
-def _order(entry_id: str) -> tuple[int, int]:
-    ms, _, sequence = entry_id.partition("-")
-    return int(ms), int(sequence or 0)
+from streams.event import entry_order
 
 
 async def trim(
@@ -34,12 +31,12 @@ async def trim(
     if not {group["name"].decode() for group in found}.issuperset(groups):
         return 0
     for group in found:
-        ms, sequence = _order(group["last-delivered-id"].decode())
+        ms, sequence = entry_order(group["last-delivered-id"].decode())
         limit = (ms, sequence + 1)
         if group["pending"]:
             oldest = (await redis.execute_command("XPENDING", stream, group["name"]))[1]
             if oldest is not None:  # acknowledged meanwhile
-                limit = min(limit, _order(oldest.decode()))
+                limit = min(limit, entry_order(oldest.decode()))
         finished = limit if finished is None else min(finished, limit)
     seconds, _ = await redis.time()
     old = (seconds * 1000 - older_than_ms, 0)

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from streams.codec import Codec
 from streams.connection import BLOCK_MS
 from streams.errors import is_transient
-from streams.event import Message
+from streams.event import Message, entry_order
 from streams.retry import backoff
 from streams.stop import Stop
 
@@ -77,7 +77,7 @@ class Table:
     async def _restart_if_replaced(self) -> None:
         """A stream that ends before what we have read was lost and begun anew: read it all."""
         rows = await self.redis.execute_command("XREVRANGE", self.stream, "+", "-", "COUNT", 1)
-        if rows and _order(rows[0][0].decode()) < _order(self._last):
+        if rows and entry_order(rows[0][0].decode()) < entry_order(self._last):
             self._last = "0-0"
 
     def _take(self, rows: list[tuple[bytes, list[bytes]]]) -> None:
@@ -85,8 +85,3 @@ class Table:
             self._last = entry_id.decode()
             for message in self._codec.entry(self.stream, self._last, tuple(fields)).messages:
                 self._apply(message)
-
-
-def _order(entry_id: str) -> tuple[int, int]:
-    ms, _, sequence = entry_id.partition("-")
-    return int(ms), int(sequence)

@@ -19,6 +19,7 @@ from carbon_orchestrator.events import (
     JobSubmitted,
     Spec,
 )
+from carbon_orchestrator.lifecycle import WAITING, State
 from carbon_orchestrator.router.deciding import lane, on_record, policy_of, view
 from carbon_orchestrator.router.expectation import RunTimes
 from carbon_orchestrator.router.outlook import Outlook
@@ -126,7 +127,7 @@ class Routing:
                 self.retention_s,
                 wake=answer.planned_start,
             )
-            self._emit_deferral(transaction, job_id, decision)
+            self._emit(transaction, JobDeferred(job_id=job_id, decision=decision))
         else:
             fields |= {"attempt": 1, "pool": answer.pool, "1.dispatched": _dispatched(decision)}
             record.admit(
@@ -176,7 +177,7 @@ class Routing:
             {"spec": _encode(spec), "reason": reason, "ended_at": now},
             self.retention_s,
         )
-        self._emit_rejection(transaction, job_id, reason, now)
+        self._emit(transaction, JobRejected(job_id=job_id, at=now, reason=reason))
         return transaction
 
     def _refused(
@@ -193,7 +194,7 @@ class Routing:
             {"reason": reason, "ended_at": now},
             self.retention_s,
         )
-        self._emit_rejection(transaction, job_id, reason, now)
+        self._emit(transaction, JobRejected(job_id=job_id, at=now, reason=reason))
 
     # -- a deferred job is looked at again ---------------------------------------------------
 
@@ -232,7 +233,7 @@ class Routing:
                 wake=answer.planned_start,
                 only_if=same,
             )
-            self._emit_deferral(transaction, spec.job_id, decision)
+            self._emit(transaction, JobDeferred(job_id=spec.job_id, decision=decision))
         else:
             attempt = waiting.attempt + 1
             record.move(
@@ -261,7 +262,7 @@ class Routing:
         transaction = Transaction()
         if not is_job_id(event.job_id, self.topology.partition.number):
             return transaction
-        for state in ("submitted", "deferred", "dispatched"):
+        for state in WAITING:
             self._cancelled(transaction.step(), state, event.job_id, event.reason[:500], now)
         running = transaction.step()
         key = self.topology.record(event.job_id)
@@ -270,20 +271,19 @@ class Routing:
         return transaction
 
     def _cancelled(
-        self, transaction: Transaction, state: str, job_id: str, reason: str, now: int
+        self, transaction: Transaction, state: State, job_id: str, reason: str, now: int
     ) -> None:
         record.move(
             transaction,
             self.topology,
             job_id,
-            state,  # type: ignore[arg-type]
+            state,
             "cancelled",
             now,
             {"reason": reason, "ended_at": now},
             self.retention_s,
         )
-        cancelled = JobCancelled(job_id=job_id, at=now, reason=reason)
-        transaction.emit(self.topology.deferrals, envelope(cancelled, SOURCE))
+        self._emit(transaction, JobCancelled(job_id=job_id, at=now, reason=reason))
 
     # -- shared ------------------------------------------------------------------------------
 
@@ -300,12 +300,9 @@ class Routing:
         stream = self.topology.dispatch(answer.pool, lane(spec, answer))
         transaction.add_entry(stream, entry_fields(event, SOURCE, spec.traceparent))
 
-    def _emit_rejection(self, transaction: Transaction, job_id: str, reason: str, now: int) -> None:
-        event = JobRejected(job_id=job_id, at=now, reason=reason)
-        transaction.emit(self.topology.deferrals, envelope(event, SOURCE))
-
-    def _emit_deferral(self, transaction: Transaction, job_id: str, decision: Decision) -> None:
-        event = JobDeferred(job_id=job_id, decision=decision)
+    def _emit(
+        self, transaction: Transaction, event: JobDeferred | JobRejected | JobCancelled
+    ) -> None:
         transaction.emit(self.topology.deferrals, envelope(event, SOURCE))
 
 

@@ -134,7 +134,7 @@ class Attempts:
             only_if={"attempt": str(attempt.number)},
         )
         transaction.absorb(dead_letter(entry, WORKER, self.topology.dead_letters, reason))
-        failed = JobFailed(**self._finish(attempt, at, at, 0), error=reason, final=True)
+        failed = JobFailed(**self._common(attempt, at, at, 0), error=reason, final=True)
         transaction.emit(self.topology.completions, envelope(failed, WORKER))
         return transaction
 
@@ -238,7 +238,7 @@ class Attempts:
         transaction.require_ack(attempt.entry.stream, WORKER, attempt.entry.id)
         for name in () if first else sums:
             transaction.increment(key, name, getattr(emissions, name))
-        common = self._finish(attempt, started_at, at, result.run_ms)
+        common = self._common(attempt, started_at, at, result.run_ms)
         if result.outcome == "completed":
             end: JobCompleted | JobFailed = JobCompleted(**common)
         else:
@@ -304,7 +304,7 @@ class Attempts:
             simulated=latest.simulated if latest else False,
         )
 
-    def _finish(self, attempt: Attempt, started_at: int, at: int, run_ms: int) -> dict[str, Any]:
+    def _common(self, attempt: Attempt, started_at: int, at: int, run_ms: int) -> dict[str, Any]:
         spec = attempt.event.spec
         return {
             "job_id": spec.job_id,

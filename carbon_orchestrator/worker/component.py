@@ -158,8 +158,7 @@ class WorkerRole:
         attempts: list[Attempt] = []
         buried: list[Transaction] = []
         for entry in entries:
-            event = entry.messages[0].event if len(entry.messages) == 1 else None
-            if isinstance(event, JobDispatched) and not entry.faults:
+            if (event := _dispatched(entry)) is not None:
                 attempts.append(Attempt(entry, event, event.attempt, event.failures))
             else:
                 buried.append(self._unusable(entry))
@@ -192,25 +191,23 @@ class WorkerRole:
 
     async def _redelivered(self, entries: Sequence[Entry]) -> None:
         """Deliveries whose job may have started before: ask its record what to do."""
-        usable = [
-            each
-            for each in entries
-            if not each.faults
-            and len(each.messages) == 1
-            and isinstance(each.messages[0].event, JobDispatched)
-        ]
-        await self._committer.commit(
-            [self._unusable(each) for each in entries if each not in usable]
-        )
+        usable: list[tuple[Entry, JobDispatched]] = []
+        buried: list[Transaction] = []
+        for entry in entries:
+            if (event := _dispatched(entry)) is not None:
+                usable.append((entry, event))
+            else:
+                buried.append(self._unusable(entry))
+        await self._committer.commit(buried)
         if not usable:
             return
-        keys = [self.runtime.topology.record(each.messages[0].event.spec.job_id) for each in usable]
+        keys = [self.runtime.topology.record(event.spec.job_id) for _, event in usable]
         rows = await GATHER(self._reader, keys, list(TAKEOVER_FIELDS))
         at = self.runtime.now()
-        for entry, row in zip(usable, rows, strict=True):
+        for (entry, event), row in zip(usable, rows, strict=True):
             if (entry.stream, entry.id) in self._running:
                 continue
-            action, attempt = takeover(entry, entry.messages[0].event, row)
+            action, attempt = takeover(entry, event, row)
             if action == "drop":
                 await self._committer.apply(self.attempts.drop(entry))
             elif action == "start":
@@ -330,3 +327,9 @@ class WorkerRole:
                 await self.group.leave()
         except Exception as error:
             log.info("left without saying so", error=str(error))
+
+
+def _dispatched(entry: Entry) -> JobDispatched | None:
+    """The one event that a dispatch entry carries; None where it is anything else."""
+    event = entry.messages[0].event if len(entry.messages) == 1 and not entry.faults else None
+    return event if isinstance(event, JobDispatched) else None
