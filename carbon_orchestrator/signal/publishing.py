@@ -147,7 +147,7 @@ class SignalRole:
         oldest = now - _FURTHEST_BACK_MS if last is not None else now - self.window_ms
         points = await provider.history(max(oldest, (last or 0) + 1), now)
         if points:
-            await self._publish(points, now, raw.decode() if raw else "")
+            await self._publish(points, raw.decode() if raw else "")
         newest = points[-1].time if points else last
         if provider.end is not None and now > provider.end + provider.resolution_ms:
             if not self._over:
@@ -157,7 +157,7 @@ class SignalRole:
         due = (newest if newest is not None else now) + provider.resolution_ms
         return min(max(clock.seconds_until(due, wall_ms()), 0.02), _LONGEST_SLEEP)
 
-    async def _publish(self, points: list[Point], now: int, expected: str) -> None:
+    async def _publish(self, points: list[Point], expected: str) -> None:
         topology, zone = self.runtime.topology, self.provider.zone
         forecast, forecast_source = await self.provider.forecast(points[-1].time)
         newest = points[-1]
