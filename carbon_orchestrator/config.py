@@ -18,6 +18,8 @@ from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Pool
 
 DEFAULT_ATTEMPTS = 3
+PolicyName = Literal["threshold", "greenest_window", "greenest_slots", "run_now"]
+ZONE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 TYPE_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
@@ -54,6 +56,8 @@ class PoolConfig(_Section, frozen=True):
     nice: int = 0
     cpus: list[int] = []  # CPU affinity; empty means all
     slowdown: float = 1.0  # expected length against FAST, until it is learned
+    energy: float = 1.0  # expected energy of a job against FAST, until it is learned
+    capacity: int | None = None  # jobs run at once by all workers; by default what they offer
 
 
 class PowerModel(_Section, frozen=True):
@@ -86,6 +90,27 @@ class ThresholdConfig(_Section, frozen=True):
     max_age: str | float = "3h"  # an older intensity counts as no signal
 
 
+class GreenestConfig(_Section, frozen=True):
+    """Parameters of `greenest_window` and `greenest_slots`.
+
+    min_saving: the share of the emissions of running at once that every hour waited must save.
+    resume_cost: running time lost by a suspension (loading a checkpoint, warming up), wall time.
+    max_wait: how long a job without a deadline may be deferred, grid-clock time.
+    """
+
+    min_saving: float = 0.002
+    resume_cost: str | float = "30s"
+    max_wait: str | float = "24h"
+
+
+class ZoneConfig(_Section, frozen=True):
+    """A zone besides the home zone. `signal`: its sources in order of preference, as --signal
+    takes them; `pools`: those that workers serve there."""
+
+    signal: list[str]
+    pools: tuple[Pool, ...] = ("fast", "eco")
+
+
 class Limits(_Section, frozen=True):
     max_body: int = 1 << 20  # bytes of an HTTP request
     max_payload: int = 64 << 10  # bytes of a job's payload
@@ -106,7 +131,8 @@ class Config(_Section, frozen=True):
     pools: dict[Pool, PoolConfig] = {}
     urgency: dict[Literal["urgent", "normal", "flexible"], UrgencyConfig] = {}
     threshold: ThresholdConfig = ThresholdConfig()
-    policy: Literal["threshold", "run_now"] = "threshold"
+    greenest: GreenestConfig = GreenestConfig()
+    policy: PolicyName = "threshold"
     power: PowerModel = PowerModel()
     limits: Limits = Limits()
     retention: Retention = Retention()
@@ -115,7 +141,13 @@ class Config(_Section, frozen=True):
     drain: str | float = "20s"  # how long running jobs may finish after SIGTERM
     retry_delay: str | float = "2s"  # before the second attempt; doubles each time, up to 1 m
     namespace: str = "carbon"
-    zone: str = "local"
+    zone: str = "local"  # the home zone
+    zones: dict[str, ZoneConfig] = {}  # further ones
+
+    @property
+    def site_pools(self) -> dict[str, tuple[Pool, ...]]:
+        """The pools of every zone but the home zone."""
+        return {name: zone.pools for name, zone in self.zones.items()}
 
     @property
     def lease_s(self) -> float:
@@ -145,7 +177,7 @@ def default_pools() -> dict[Pool, PoolConfig]:
     half = max(1, count // 2)
     return {
         "fast": PoolConfig(slots=count),
-        "eco": PoolConfig(slots=half, nice=10, cpus=cpus[:half], slowdown=1.5),
+        "eco": PoolConfig(slots=half, nice=10, cpus=cpus[:half], slowdown=1.5, energy=0.9),
     }
 
 
@@ -182,6 +214,10 @@ def complete(config: Config, origin: str = "configuration") -> Config:
             raise ConfigError(f"{origin}: pools.{pool}.slots must be 1 to 10000")
         if not 0.1 <= settings.slowdown <= 100:
             raise ConfigError(f"{origin}: pools.{pool}.slowdown must be 0.1 to 100")
+        if not 0.01 <= settings.energy <= 100:
+            raise ConfigError(f"{origin}: pools.{pool}.energy must be 0.01 to 100")
+        if settings.capacity is not None and settings.capacity < 1:
+            raise ConfigError(f"{origin}: pools.{pool}.capacity must be 1 or more")
         if not -20 <= settings.nice <= 19:
             raise ConfigError(f"{origin}: pools.{pool}.nice must be -20 to 19")
     urgency = {**DEFAULT_URGENCY, **config.urgency}
@@ -195,6 +231,11 @@ def complete(config: Config, origin: str = "configuration") -> Config:
         _duration(f"{origin}: {field}", getattr(config, field))
     for field in ("jobs", "streams"):
         _duration(f"{origin}: retention.{field}", getattr(config.retention, field))
+    if not 0 <= config.greenest.min_saving <= 1:
+        raise ConfigError(f"{origin}: greenest.min_saving must be 0 to 1 (of emissions, an hour)")
+    for field in ("resume_cost", "max_wait"):
+        _duration(f"{origin}: greenest.{field}", getattr(config.greenest, field))
+    _check_zones(origin, config)
     for field in ("window", "max_age"):
         _duration(f"{origin}: threshold.{field}", getattr(band, field))
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", config.namespace):
@@ -202,6 +243,19 @@ def complete(config: Config, origin: str = "configuration") -> Config:
     if config.lease_s < 1:
         raise ConfigError(f"{origin}: lease must be at least 1 second")
     return msgspec.structs.replace(config, types=types, pools=pools, urgency=urgency)
+
+
+def _check_zones(origin: str, config: Config) -> None:
+    for name in (config.zone, *config.zones):
+        if not ZONE_NAME.fullmatch(name):
+            raise ConfigError(f"{origin}: zone {name!r} must be 1-64 letters, digits, '_', '-'")
+    for name, zone in config.zones.items():
+        if name == config.zone:
+            raise ConfigError(f"{origin}: zones.{name} is the home zone; give it by --signal")
+        if not zone.signal:
+            raise ConfigError(f"{origin}: zones.{name}.signal needs at least one source")
+        if len(set(zone.pools)) != len(zone.pools) or not zone.pools:
+            raise ConfigError(f"{origin}: zones.{name}.pools needs each of its pools once")
 
 
 def _check_type(where: str, name: str, job_type: JobType) -> None:

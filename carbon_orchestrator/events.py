@@ -35,7 +35,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     deadline: int | None = None
     payload: msgspec.Raw = msgspec.Raw(b"{}")
     expected_duration: float | None = None  # seconds of wall time
-    interruptible: bool = False
+    interruptible: bool = False  # may be suspended and resumed from its checkpoints
+    zones: list[str] = []  # where it may run, the home zone by default
     project: str = "default"
     labels: dict[str, str] = {}
     timeout: float | None = None  # seconds of wall time, per attempt
@@ -58,6 +59,7 @@ class JobSubmitted(Event, frozen=True, kw_only=True):
     deadline: str | float | int | None = None
     expected_duration: str | float | int | None = None
     interruptible: bool = False
+    zones: list[str] = []
     project: str = "default"
     labels: dict[str, str] = {}
     timeout: str | float | int | None = None
@@ -73,7 +75,12 @@ class CancelRequested(Event, frozen=True, kw_only=True):
 
 
 class IntensityObserved(Event, frozen=True, kw_only=True):
-    """The carbon intensity of a zone from `time` on, and what its source expects next."""
+    """The carbon intensity of a zone from `time` on, and what is expected next.
+
+    A later event of the same zone, kind and time revises the earlier one. `degraded` says why
+    this is not the word of the zone's first source, where it is not. `forecast_low` and
+    `forecast_high` are 10 % and 90 % quantiles at the times of `forecast`, or empty.
+    """
 
     event_type: ClassVar[str] = "intensity.observed"
     zone: str
@@ -84,12 +91,30 @@ class IntensityObserved(Event, frozen=True, kw_only=True):
     estimated: bool = False
     simulated: bool = False
     resolution_ms: int
+    age_ms: int = 0  # of the value when it was published
+    degraded: str | None = None
     forecast: list[tuple[int, float]] = []  # (time, gCO2e/kWh), ascending, after `time`
+    forecast_low: list[float] = []
+    forecast_high: list[float] = []
     forecast_source: str | None = None
 
 
+class Considered(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A zone that a decision weighed: the intensity entry that it was known by, and when its
+    pools had no room for this job, as (start, end) grid ms; None for a pool it does not have."""
+
+    zone: str
+    intensity_id: str | None = None
+    fast_full: list[tuple[int, int]] | None = []
+    eco_full: list[tuple[int, int]] | None = []
+
+
 class Decision(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What was decided about a job, and everything that it was decided from."""
+    """What was decided about a job, and everything that it was decided from.
+
+    Lengths are of what is left to run. Where `considered` is empty, the home zone's pools were
+    the choice and had room.
+    """
 
     at: int
     policy: str
@@ -103,8 +128,17 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     fast_ms: int  # expected length on each pool, grid-clock ms, high quantile
     eco_ms: int
     margin_ms: int
+    fast_mean_ms: int = 0  # expected length; 0: not asked for by the policy
+    eco_mean_ms: int = 0
+    fast_energy: float = 1.0  # expected energy, mJ where learned, else in units of FAST's
+    eco_energy: float = 1.0
+    resume_ms: int = 0  # what a suspension costs, as running time
+    running: Pool | None = None  # where it ran when this was decided
+    considered: list[Considered] = []
+    zone: str | None = None  # None: home
     pool: Pool
     start: int  # now for a dispatch, the planned start for a deferral
+    end: int | None = None  # expected, where room was booked for it
     latest_start: int | None = None
     reason: str
 
@@ -112,6 +146,15 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 class JobDeferred(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.deferred"
     job_id: str
+    decision: Decision
+
+
+class SuspendRequested(Event, frozen=True, kw_only=True):
+    """A running job is asked to stop and go on at the decision's start."""
+
+    event_type: ClassVar[str] = "job.suspend_requested"
+    job_id: str
+    attempt: int
     decision: Decision
 
 
@@ -149,7 +192,8 @@ class JobStarted(Event, frozen=True, kw_only=True):
 
 
 class Finish(Event, frozen=True, kw_only=True):
-    """What all ends of an attempt have in common."""
+    """What all ends of an attempt have in common. A job that is suspended and resumed runs in
+    several attempts, of which each is one segment."""
 
     job_id: str
     attempt: int
@@ -165,7 +209,20 @@ class Finish(Event, frozen=True, kw_only=True):
 
 
 class JobCompleted(Finish, frozen=True, kw_only=True):
+    """`total_run_ms`: of all segments, where there were several, on this pool only; None where
+    they ran on different ones."""
+
     event_type: ClassVar[str] = "job.completed"
+    segments: int = 1
+    total_run_ms: int | None = None
+
+
+class JobSuspended(Finish, frozen=True, kw_only=True):
+    """A segment ended because the grid is greener later; the job is deferred again."""
+
+    event_type: ClassVar[str] = "job.suspended"
+    resume_at: int
+    reason: str
 
 
 class JobFailed(Finish, frozen=True, kw_only=True):
@@ -194,7 +251,7 @@ class EmissionsRecorded(Event, frozen=True, kw_only=True):
     energy_method: str
     energy_uncertainty: float  # relative, one number: 0.3 means ±30 %
     emissions_ug: int
-    baseline_ug: int  # the same energy at the intensities that held from submission on
+    baseline_ug: int  # the same energy at the home zone's intensities from submission on
     unpriced_mj: int = 0  # energy for which no intensity was known; not in the emissions
     intensity_source: str | None = None
     intensity_kind: str | None = None
@@ -207,11 +264,13 @@ EVENTS: tuple[type[Event], ...] = (
     CancelRequested,
     IntensityObserved,
     JobDeferred,
+    SuspendRequested,
     JobRejected,
     JobCancelled,
     JobDispatched,
     JobStarted,
     JobCompleted,
+    JobSuspended,
     JobFailed,
     EmissionsRecorded,
 )

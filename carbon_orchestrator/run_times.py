@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any, Self
+
+import msgspec
 
 _PER_OCTAVE = 4
 #: Below so many samples a histogram says too little.
@@ -31,3 +34,40 @@ def quantile(counts: Mapping[int, int], fraction: float) -> int | None:
         if seen >= needed:
             return math.ceil(2 ** ((index + 1) / _PER_OCTAVE))
     raise ValueError("fraction must be at most 1")
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """What is known of the runs of a type on a pool. `counts`: the histogram of completed runs;
+    `energy_mj`, `run_ms`: sums over all attempts that ended."""
+
+    counts: Mapping[int, int] = {}
+    energy_mj: int = 0
+    run_ms: int = 0
+
+    @classmethod
+    def parse(cls, fields: Mapping[Any, Any]) -> Self:
+        """From the hash that accounting keeps: bucket to count, and the two sums by name."""
+        named = {name.decode(): int(value) for name, value in fields.items()}
+        energy_mj, run_ms = named.pop("energy_mj", 0), named.pop("run_ms", 0)
+        return cls({int(name): count for name, count in named.items()}, energy_mj, run_ms)
+
+    def quantile(self, fraction: float) -> int | None:
+        """As the function `quantile`."""
+        return quantile(self.counts, fraction)
+
+    def mean_ms(self) -> float | None:
+        """Mean run time, each run taken at the middle of its bucket; None if too few."""
+        total = sum(self.counts.values())
+        if total < ENOUGH:
+            return None
+        middle = 0.5 / _PER_OCTAVE
+        return (
+            sum(count * 2 ** (index / _PER_OCTAVE + middle) for index, count in self.counts.items())
+            / total
+        )
+
+    def power_mw(self) -> float | None:
+        """Mean power while running, mW; None where too little has run or nothing was measured."""
+        if self.run_ms < 1 or self.energy_mj < 1 or sum(self.counts.values()) < ENOUGH:
+            return None
+        return self.energy_mj / self.run_ms * 1000

@@ -38,7 +38,7 @@ class Runtime:
     def __init__(self, url: str, config: Config, *, partition: int = 0, name: str = "") -> None:
         self.url = url
         self.config = config
-        self.topology = Topology(Partition(config.namespace, partition))
+        self.topology = Topology(Partition(config.namespace, partition), config.site_pools)
         self.stop = Stop()
         self.clock = GridClock()
         self.name = name

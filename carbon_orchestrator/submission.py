@@ -90,6 +90,7 @@ def accept(
     if not _NAME.fullmatch(submitted.project):
         raise Invalid("a project is 1-64 letters, digits and _ . @ / -", "project")
     _check_labels(submitted.labels)
+    _check_zones(submitted.zones, config)
     if submitted.max_attempts is not None and not 1 <= submitted.max_attempts <= 100:
         raise Invalid("max_attempts must be 1 to 100", "max_attempts")
     return Spec(
@@ -101,6 +102,7 @@ def accept(
         payload=submitted.payload,
         expected_duration=_length("expected_duration", submitted.expected_duration),
         interruptible=submitted.interruptible,
+        zones=submitted.zones,
         project=submitted.project,
         labels=submitted.labels,
         timeout=_length("timeout", submitted.timeout),
@@ -151,6 +153,15 @@ def _length(field: str, value: str | float | None) -> float | None:
     if length <= 0:
         raise Invalid("must be above 0", field)
     return length
+
+
+def _check_zones(zones: list[str], config: Config) -> None:
+    known = [config.zone, *config.zones]
+    for index, zone in enumerate(zones):
+        if zone not in known:
+            raise Invalid(f"no such zone; known: {', '.join(known)}", f"zones.{index}")
+    if len(set(zones)) != len(zones):
+        raise Invalid("name each zone once", "zones")
 
 
 def _check_labels(labels: dict[str, str]) -> None:

@@ -10,13 +10,16 @@
 |----------------------|-------------------------------------------|------------------|------------|
 | jobs.urgent, jobs    | job.submitted, job.cancel_requested       | gateway, outside | router     |
 | intensity            | intensity.observed                        | signal           | router     |
-| deferrals            | job.deferred, job.rejected, job.cancelled | router           | -          |
-| dispatch.POOL[.LANE] | job.dispatched                            | router           | worker     |
-| completions          | job.started, job.completed, job.failed    | worker           | accounting |
+| deferrals            | job.deferred, job.suspend_requested,      | router           | -          |
+|                      | job.rejected, job.cancelled               |                  |            |
+| dispatch.SITE[.LANE] | job.dispatched                            | router           | worker     |
+| completions          | job.started, job.completed, job.failed,   | worker           | accounting |
+|                      | job.suspended                             |                  |            |
 | emissions            | emissions.recorded                        | worker           | accounting |
 | dead-letters         | what nobody could process                 | any              | -          |
 
-Router, workers and gateway also follow `intensity` as a table, each on its own.
+Router, workers and gateway also follow `intensity` as a table, each on its own. A SITE is a
+pool in a zone: `fast` and `eco` are the home zone's, `eco@FR` is zone FR's.
 Lanes are streams read in order: `urgent` before `due` (jobs that may wait no longer) before
 the rest, so urgent work never waits behind other work. State beside the streams:
 
@@ -25,15 +28,19 @@ the rest, so urgent work never waits behind other work. State beside the streams
 | job:ID               | hash: the job's record (record.py)                                      |
 | jobs.in:STATE        | sorted set: ids of the jobs in that state, by submission                |
 | wake                 | sorted set: ids of the deferred jobs, by planned start                  |
+| running.interruptible| sorted set: ids of running jobs that may be suspended, by submission    |
+| booked:SITE          | hash: changes of the site's booked load by time (router/capacity.py)    |
+| workers:SITE         | sorted set: NAME:SLOTS of its workers, by when last heard of (wall ms)  |
 | totals:DAY           | hash: sums of the day (accounting)                                      |
 | days                 | sorted set of the days that have totals                                 |
-| durations:TYPE:POOL  | hash: histogram of run times (accounting writes, router reads)          |
+| durations:TYPE:POOL  | hash: run times and energy (accounting writes, router reads)            |
 | clock, signal        | hashes: the grid clock; what the signal published last, per zone        |
 | receipt:COMMITTER    | string: the last commit's receipt (streams/commit.py)                   |
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Literal
 
@@ -53,11 +60,19 @@ WORKER = "worker"
 ACCOUNTING = "accounting"
 
 
-class Topology:
-    """Full key names of one partition."""
+def site(pool: Pool, zone: str = "") -> str:
+    """The name of a pool in a zone; "" is the home zone."""
+    return f"{pool}@{zone}" if zone else pool
 
-    def __init__(self, partition: Partition) -> None:
+
+class Topology:
+    """Full key names of one partition. `zones`: the pools of the zones besides the home zone,
+    which has both; in every method a zone of "" is the home zone."""
+
+    def __init__(self, partition: Partition, zones: Mapping[str, Sequence[Pool]] = {}) -> None:
         self.partition = partition
+        everywhere = {"": POOLS, **zones}
+        self.sites = [(pool, zone) for zone, pools in everywhere.items() for pool in pools]
         key = partition.key
         self.jobs = key("jobs")
         self.jobs_urgent = key("jobs.urgent")
@@ -70,6 +85,7 @@ class Topology:
         self.signal = key("signal")
         self.days = key("days")
         self.wake = key("wake")
+        self.interruptible = key("running.interruptible")
         self._record = key("job:")
         self._index = key("jobs.in:")
         self._dispatch = key("dispatch.")
@@ -83,11 +99,18 @@ class Topology:
     def index(self, state: str) -> str:
         return self._index + state
 
-    def dispatch(self, pool: Pool, lane: Lane = "") -> str:
-        return f"{self._dispatch}{pool}.{lane}" if lane else self._dispatch + pool
+    def dispatch(self, pool: Pool, lane: Lane = "", zone: str = "") -> str:
+        stream = self._dispatch + (f"{pool}@{zone}" if zone else pool)
+        return f"{stream}.{lane}" if lane else stream
 
-    def dispatch_lanes(self, pool: Pool) -> list[str]:
-        return [self.dispatch(pool, lane) for lane in LANES]
+    def dispatch_lanes(self, pool: Pool, zone: str = "") -> list[str]:
+        return [self.dispatch(pool, lane, zone) for lane in LANES]
+
+    def booked(self, pool: Pool, zone: str = "") -> str:
+        return self.partition.key(f"booked:{site(pool, zone)}")
+
+    def workers(self, pool: Pool, zone: str = "") -> str:
+        return self.partition.key(f"workers:{site(pool, zone)}")
 
     def totals(self, day: str) -> str:
         return self.partition.key(f"totals:{day}")
@@ -100,14 +123,21 @@ class Topology:
         """Every stream that a group consumes, by group."""
         return {
             ROUTER: [self.jobs_urgent, self.jobs, self.intensity],
-            WORKER: [*self.dispatch_lanes("fast"), *self.dispatch_lanes("eco")],
+            WORKER: [
+                stream
+                for pool, zone in self.sites
+                for stream in self.dispatch_lanes(pool, zone)
+            ],
             ACCOUNTING: [self.completions, self.emissions],
         }
 
     @cached_property
     def readers(self) -> dict[str, list[str]]:
         """The streams that each kind of role reads; one live reader of any of them will do."""
-        pools = {f"{WORKER} {pool}": self.dispatch_lanes(pool) for pool in POOLS}
+        pools = {
+            f"{WORKER} {site(pool, zone)}": self.dispatch_lanes(pool, zone)
+            for pool, zone in self.sites
+        }
         return {ROUTER: self.groups[ROUTER], **pools, ACCOUNTING: self.groups[ACCOUNTING]}
 
     @cached_property
@@ -129,6 +159,9 @@ PERMANENT = (
     "totals:*",
     "days",
     "wake",
+    "running.interruptible",
+    "booked:*",
+    "workers:*",
     "durations:*",
     "clock",
     "signal",

@@ -24,5 +24,5 @@ compile() {
             --no-annotate --custom-compile-command scripts/lock.sh \
             --output-file "$output" pyproject.toml - "$@"
 }
-compile requirements.lock --extra embedded "$@"
-compile requirements-dev.lock --extra embedded --extra dev --constraints requirements.lock "$@"
+compile requirements.lock --extra embedded --extra plot "$@"
+compile requirements-dev.lock --extra embedded --extra plot --extra dev --constraints requirements.lock "$@"

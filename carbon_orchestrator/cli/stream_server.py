@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 10.0
 
 def topology(config: Config) -> Topology:
     """The names of the deployment's one partition."""
-    return Topology(Partition(config.namespace))
+    return Topology(Partition(config.namespace), config.site_pools)
 
 
 async def with_server(url: str, use: Callable[[Redis], Awaitable[Any]]) -> Any:

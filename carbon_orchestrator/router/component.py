@@ -7,22 +7,32 @@ run; guards make each change happen once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import anyio
 import structlog
 
-from carbon_orchestrator.events import CancelRequested, JobSubmitted
-from carbon_orchestrator.router.outlook import Bands, Outlook
-from carbon_orchestrator.router.routing import WAITING_FIELDS, Routing, learned_from, waiting
+from carbon_orchestrator.events import POOLS, CancelRequested, JobSubmitted
+from carbon_orchestrator.router.books import Books
+from carbon_orchestrator.router.outlook import Bands
+from carbon_orchestrator.router.routing import Known, Routing
+from carbon_orchestrator.router.sites import Sites
+from carbon_orchestrator.router.waiting import (
+    RUNNING_FIELDS,
+    WAITING_FIELDS,
+    attempt_fields,
+    learned_from,
+    running,
+    waiting,
+)
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.intensities import Intensities
 from carbon_orchestrator.topology import CODEC, ROUTER
 from streams.commit import Transaction
 from streams.consumer import Consumer
 from streams.errors import CommitUnknown, is_transient
-from streams.event import Entry
+from streams.event import Entry, Message
 from streams.retry import backoff
 from streams.scripts import GATHER
 from streams.table import Table
@@ -40,8 +50,10 @@ class Router:
         self.runtime = runtime
         config, topology = runtime.config, runtime.topology
         self.routing = Routing(topology, config)
-        self.intensities = Intensities(config.zone, Bands.of(config.threshold))
-        self.table = Table(runtime.connect(), CODEC, topology.intensity, self.intensities.apply)
+        bands = Bands.of(config.threshold)
+        self.grids = [Intensities(zone, bands) for zone in (config.zone, *config.zones)]
+        self.table = Table(runtime.connect(), CODEC, topology.intensity, self._observe)
+        self.books = Books(runtime) if self.routing.policy.forecasts else None
         name = runtime.consumer_name("router")
         lease_ms = round(config.lease_s * 1000)
         self._jobs = Consumer(
@@ -62,7 +74,9 @@ class Router:
         self._committer = runtime.committer()
         self._reader = runtime.connect()
         self._sweeper = runtime.connect()
+        self._gatherer = runtime.connect()
         self.learned = learned_from({})
+        self._pools = {config.zone: POOLS, **config.site_pools}
 
     async def run(self) -> None:
         """Route until stopped."""
@@ -75,6 +89,17 @@ class Router:
             tasks.start_soon(self._intensity.run, stop)
             tasks.start_soon(self._release)
 
+    def _observe(self, message: Message) -> None:
+        for grid in self.grids:
+            grid.apply(message)
+
+    def _known(self) -> Known:
+        clock = self.runtime.clock
+        outlooks = {grid.zone: grid.outlook() for grid in self.grids}
+        ledgers = None if self.books is None else self.books.ledgers
+        sites = Sites(outlooks, self._pools, ledgers)
+        return Known(sites, self.learned, clock.now(), clock.speed)
+
     async def _load(self) -> None:
         """The grid must be known before the first decision."""
         waits = backoff()
@@ -82,6 +107,8 @@ class Router:
             try:
                 await self.table.load()
                 await self._read_run_times()
+                if self.books is not None:
+                    await self.books.read(self._reader)
                 return
             except Exception as error:
                 if not is_transient(error):
@@ -92,30 +119,36 @@ class Router:
 
     async def process_jobs(self, entries: Sequence[Entry]) -> list[Transaction]:
         """One transaction per entry, with a step for each event in it."""
-        clock = self.runtime.clock
-        now = clock.now()
-        outlook = self.intensities.outlook()
+        clock, known = self.runtime.clock, self._known()
+        rows = await self._cancelled_rows(entries)
         outcomes = []
         for entry in entries:
             outcome = Transaction()
             for message in entry.messages:
-                if isinstance(message.event, JobSubmitted):
-                    step = self.routing.submitted(
-                        message,
-                        entry,
-                        clock.grid(message.at_ms),
-                        outlook,
-                        self.learned,
-                        now,
-                        clock.speed,
-                    )
-                elif isinstance(message.event, CancelRequested):
-                    step = self.routing.cancel_requested(message.event, now)
+                event = message.event
+                if isinstance(event, JobSubmitted):
+                    arrived = clock.grid(message.at_ms)
+                    step = self.routing.submitted(message, entry, arrived, known)
+                elif isinstance(event, CancelRequested):
+                    row = rows.get(event.job_id)
+                    step = self.routing.cancel_requested(event, known.sites, known.now, row)
                 else:
-                    raise TypeError(f"{message.event.event_type} does not belong on this stream")
+                    raise TypeError(f"{event.event_type} does not belong on this stream")
                 outcome.then(step)
             outcomes.append(outcome)
         return outcomes
+
+    async def _cancelled_rows(self, entries: Sequence[Entry]) -> dict[str, list[bytes | None]]:
+        """What stands in the records of jobs to be cancelled, where their plans hold room."""
+        if self.books is None:
+            return {}
+        events = [message.event for entry in entries for message in entry.messages]
+        ids = list({each.job_id for each in events if isinstance(each, CancelRequested)})
+        if not ids:
+            return {}
+        keys = [self.runtime.topology.record(job_id) for job_id in ids]
+        rows = await GATHER(self._gatherer, keys, list(WAITING_FIELDS))
+        return dict(zip(ids, rows, strict=True))
 
     # -- deferred jobs ---------------------------------------------------------------------------
 
@@ -123,17 +156,52 @@ class Router:
         """Reconsider every deferred job once for the whole batch."""
         for entry in entries:
             for message in entry.messages:
-                self.intensities.apply(message)
+                self._observe(message)
+        topology = self.runtime.topology
+        await self._sweep(topology.wake, self._reconsider)
+        if self.routing.policy.forecasts:
+            await self._sweep(topology.interruptible, self._suspend)
+        return [Transaction() for _ in entries]
+
+    async def _sweep(self, index: str, act: Callable[[list[str]], Awaitable[int]]) -> None:
+        """`act` on all members of a sorted set that are there throughout, in chunks."""
         cursor = b"0"
-        index = self.runtime.topology.wake
         while not self.runtime.stop.is_set():
+            if self.books is not None:
+                await self.books.read(self._sweeper)
             cursor, flat = await self._sweeper.execute_command(
                 "ZSCAN", index, cursor, "COUNT", _CHUNK
             )
-            await self._reconsider([member.decode() for member, _ in flat])
+            await act([member.decode() for member, _ in flat])
             if int(cursor) == 0:
-                break
-        return [Transaction() for _ in entries]
+                return
+
+    async def _suspend(self, job_ids: list[str]) -> int:
+        """Ask those of these running jobs to pause for which that is greener; returns how many."""
+        if not job_ids:
+            return 0
+        keys = [self.runtime.topology.record(each) for each in job_ids]
+        rows = await GATHER(self._sweeper, keys, list(RUNNING_FIELDS))
+        wanted = [(key, row, attempt_fields(row)) for key, row in zip(keys, rows, strict=True)]
+        async with self._sweeper.pipeline(transaction=False) as pipeline:
+            for key, _, fields in wanted:
+                if fields is not None:
+                    pipeline.hmget(key, list(fields))
+            found = iter(await pipeline.execute())
+        known = self._known()
+        changes = []
+        for key, row, fields in wanted:
+            dispatched, started = next(found) if fields is not None else (None, None)
+            if dispatched is None or started is None:
+                continue
+            try:
+                change = self.routing.suspended(running(row, dispatched, started), known)
+            except Exception:
+                log.exception("no decision possible about a running job", record=key)
+                continue
+            if change is not None:
+                changes.append(change)
+        return sum(await self._committer.commit(changes))
 
     async def _release(self) -> None:
         """Reconsider jobs whose planned start has come, soonest first."""
@@ -166,31 +234,27 @@ class Router:
         rows = await GATHER(
             self._sweeper, [topology.record(each) for each in job_ids], list(WAITING_FIELDS)
         )
-        clock = self.runtime.clock
-        now, outlook = clock.now(), self.intensities.outlook()
+        known = self._known()
         changes = []
         for job_id, row in zip(job_ids, rows, strict=True):
             try:
-                change = self._change(job_id, row, outlook, now)
+                change = self._change(job_id, row, known)
             except Exception:
                 # One damaged record must not hold up all others.
                 log.exception("no decision possible, looked at again in a minute", job=job_id)
                 change = Transaction().require_field(topology.record(job_id), "state", "deferred")
-                change.put(topology.wake, now + clock.length(_ASIDE_SECONDS), job_id)
+                aside = known.now + self.runtime.clock.length(_ASIDE_SECONDS)
+                change.put(topology.wake, aside, job_id)
             if change is not None:
                 changes.append(change)
         return sum(await self._committer.commit(changes))
 
-    def _change(
-        self, job_id: str, row: list[bytes | None], outlook: Outlook, now: int
-    ) -> Transaction | None:
+    def _change(self, job_id: str, row: list[bytes | None], known: Known) -> Transaction | None:
         """What becomes of a job that stands in line, given the WAITING_FIELDS of its record."""
         topology = self.runtime.topology
         job = waiting(row)
         if job is not None:
-            return self.routing.reconsidered(
-                job, outlook, self.learned, now, self.runtime.clock.speed
-            )
+            return self.routing.reconsidered(job, known)
         if row[0] is not None:
             return None
         # The record is gone (flushed or expired by hand): so is its place in line.
@@ -206,6 +270,8 @@ class Router:
             await stop.sleep(_LEARN_SECONDS)
             try:
                 await self._read_run_times()
+                if self.books is not None:
+                    await self.books.read(self._reader)
             except Exception as error:
                 if not is_transient(error):
                     log.exception("run times unreadable, going on")

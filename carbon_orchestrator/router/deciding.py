@@ -1,53 +1,96 @@
-"""From a job and an outlook to a decision on record: pure, shared with audit and simulation."""
+"""From a job and its sites to a decision on record: pure, shared with audit and simulation."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import msgspec
 
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.durations import seconds
-from carbon_orchestrator.events import Decision, Spec
-from carbon_orchestrator.router.expectation import RunTimes, expected_seconds
-from carbon_orchestrator.router.outlook import Outlook
-from carbon_orchestrator.router.policy import Defer, Dispatch, JobView, Policy
+from carbon_orchestrator.events import Considered, Decision, Spec
+from carbon_orchestrator.router.expectation import Done, RunTimes, expected, left, longest
+from carbon_orchestrator.router.greenest import GreenestSlots, GreenestWindow
+from carbon_orchestrator.router.policy import Defer, Dispatch, JobView, Policy, Site
 from carbon_orchestrator.router.run_now import RunNow
 from carbon_orchestrator.router.threshold import Threshold
 from carbon_orchestrator.topology import Lane
 
 _encode = msgspec.json.Encoder().encode
+NOTHING_DONE = Done()
 
 
 def policy_of(config: Config) -> tuple[Policy, msgspec.Raw]:
     """The configured policy, and its parameters as JSON for the record."""
-    if config.policy == "run_now":
-        return RunNow(), msgspec.Raw(b"{}")
-    return Threshold(), msgspec.Raw(_encode(config.threshold))
+    match config.policy:
+        case "run_now":
+            return RunNow(), msgspec.Raw(b"{}")
+        case "threshold":
+            return Threshold(), msgspec.Raw(_encode(config.threshold))
+        case "greenest_window":
+            window = GreenestWindow.of(config.greenest)
+            return window, msgspec.Raw(_encode(window))
+        case "greenest_slots":
+            slots = GreenestSlots.of(config.greenest)
+            return slots, msgspec.Raw(_encode(slots))
 
 
-def view(spec: Spec, config: Config, learned: RunTimes, speed: float) -> JobView:
-    """What the policy sees of the job; wall lengths become grid lengths by the speed."""
-    per_second = 1000 * speed
+def view(
+    spec: Spec,
+    config: Config,
+    learned: RunTimes,
+    speed: float,
+    policy: Policy,
+    done: Done = NOTHING_DONE,
+) -> JobView:
+    """What the policy sees of the job, of which `done` has run; wall lengths become grid
+    lengths by the speed."""
+    if not policy.forecasts:
+        return JobView(
+            urgency=spec.urgency,
+            submitted_at=spec.submitted_at,
+            deadline=spec.deadline,
+            fast_ms=round(longest(spec, "fast", config, learned) * speed),
+            eco_ms=round(longest(spec, "eco", config, learned) * speed),
+            margin_ms=round(seconds(config.margin) * 1000 * speed),
+        )
+    fast, eco = left(expected(spec, config, learned), done)
+    resume = seconds(config.greenest.resume_cost) * 1000
+    # What has been suspended before has a checkpoint to load first.
+    again = resume if done.running is None and (done.fast_ms or done.eco_ms) else 0.0
     return JobView(
         urgency=spec.urgency,
         submitted_at=spec.submitted_at,
         deadline=spec.deadline,
-        fast_ms=round(expected_seconds(spec, "fast", config, learned) * per_second),
-        eco_ms=round(expected_seconds(spec, "eco", config, learned) * per_second),
-        margin_ms=round(seconds(config.margin) * per_second),
+        fast_ms=round((fast.longest + again) * speed),
+        eco_ms=round((eco.longest + again) * speed),
+        margin_ms=round(seconds(config.margin) * 1000 * speed),
+        fast_mean_ms=max(round((fast.mean + again) * speed), 1),
+        eco_mean_ms=max(round((eco.mean + again) * speed), 1),
+        fast_energy=fast.energy,
+        eco_energy=eco.energy,
+        interruptible=spec.interruptible,
+        resume_ms=round(resume * speed),
+        running=done.running,
     )
 
 
 def on_record(
     answer: Dispatch | Defer,
     job: JobView,
-    outlook: Outlook,
+    sites: Sequence[Site],
     policy: Policy,
     params: msgspec.Raw,
     now: int,
 ) -> Decision:
     """The decision with all that it was made from."""
+    outlook = sites[0].outlook
+    for site in sites:
+        if site.outlook.zone == answer.zone:
+            outlook = site.outlook
     usable = outlook.band_at(now) is not None
-    return Decision(
+    start = answer.planned_start if isinstance(answer, Defer) else now
+    decision = Decision(
         at=now,
         policy=policy.name,
         policy_version=policy.version,
@@ -61,9 +104,31 @@ def on_record(
         eco_ms=job.eco_ms,
         margin_ms=job.margin_ms,
         pool=answer.pool,
-        start=answer.planned_start if isinstance(answer, Defer) else now,
+        start=start,
         latest_start=answer.latest_start,
         reason=answer.reason,
+    )
+    if not policy.forecasts and len(sites) == 1:
+        return decision
+    return msgspec.structs.replace(
+        decision,
+        zone=answer.zone,
+        considered=[
+            Considered(
+                site.outlook.zone,
+                site.outlook.intensity_id,
+                None if site.fast_full is None else list(site.fast_full),
+                None if site.eco_full is None else list(site.eco_full),
+            )
+            for site in sites
+        ],
+        fast_mean_ms=job.fast_mean_ms,
+        eco_mean_ms=job.eco_mean_ms,
+        fast_energy=job.fast_energy,
+        eco_energy=job.eco_energy,
+        resume_ms=job.resume_ms,
+        running=job.running,
+        end=start + job.mean(answer.pool) if policy.forecasts else None,
     )
 
 

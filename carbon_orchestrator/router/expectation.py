@@ -1,34 +1,128 @@
-"""How long a job is expected to run, from what its submitter, history and operator say."""
+"""How long a job is expected to run and what it should burn, from what its submitter, history
+and operator say."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Pool, Spec
-from carbon_orchestrator.run_times import quantile
+from carbon_orchestrator.run_times import Learned
 
-#: (type, pool) to histogram, see run_times.py
-RunTimes = Mapping[tuple[str, Pool], Mapping[int, int]]
-#: The share of runs that the expected length covers: a deadline is at stake.
+#: What is known of the runs of a type on a pool.
+RunTimes = Mapping[tuple[str, Pool], Learned]
+#: The share of runs that the longest expected length covers: a deadline is at stake.
 QUANTILE = 0.95
 UNKNOWN_SECONDS = 60.0
+_NOTHING = Learned()
+#: A job that has run longer than expected is expected to run this share of its length on.
+_OVERRUN = 0.05
 
 
-def expected_seconds(spec: Spec, pool: Pool, config: Config, learned: RunTimes) -> float:
-    """Wall seconds that the job takes on `pool`, rather too long than too short.
+class Done(NamedTuple):
+    """What an interruptible job has run so far, wall ms, and where it runs now, if it does."""
 
-    What has been learned for the type on that pool; before that what the submitter, then the
-    operator, expects on FAST, times the pool's slowdown. A submitter who expects more than
-    was learned is believed.
+    fast_ms: int = 0
+    eco_ms: int = 0
+    running: Pool | None = None
+
+
+class Expected(NamedTuple):
+    """Of the whole job on one pool: a length that few exceed, the mean length, both wall ms,
+    and the energy, in mJ where learned, else in units of what FAST burns."""
+
+    longest: float
+    mean: float
+    energy: float
+
+
+def longest(spec: Spec, pool: Pool, config: Config, learned: RunTimes) -> float:
+    """Wall ms that the job takes on `pool`, rather too long than too short.
+
+    What has been learned for the type on that pool; else what was learned on the other one, or
+    what the submitter, then the operator, expects on FAST, times the slowdown between them. A
+    submitter who expects more than was learned is believed.
     """
-    stated = spec.expected_duration
-    learned_ms = quantile(learned.get((spec.type, pool), {}), QUANTILE)
-    if learned_ms is not None:
-        return max(learned_ms / 1000, stated or 0.0)
-    if stated is None:
-        job_type = config.types.get(spec.type)  # a type may be gone while its jobs wait
-        configured = None if job_type is None else job_type.expected_duration
-        stated = UNKNOWN_SECONDS if configured is None else seconds(configured)
-    return stated * config.pools[pool].slowdown
+    known = learned.get((spec.type, pool), _NOTHING).quantile(QUANTILE)
+    if known is not None:
+        if spec.expected_duration is None:
+            return known
+        stated = spec.expected_duration * 1000 * _slowdown(spec, pool, config, learned)
+        return max(known, stated)
+    elsewhere = learned.get((spec.type, _other(pool)), _NOTHING).quantile(QUANTILE)
+    if elsewhere is not None and spec.expected_duration is None:
+        slowdown = _slowdown(spec, pool, config, learned)
+        return elsewhere * slowdown / _slowdown(spec, _other(pool), config, learned)
+    return _stated(spec, config) * _slowdown(spec, pool, config, learned)
+
+
+def expected(spec: Spec, config: Config, learned: RunTimes) -> tuple[Expected, Expected]:
+    """What the whole job takes on FAST and on ECO."""
+    fast, eco = _length(spec, "fast", config, learned), _length(spec, "eco", config, learned)
+    fast_mw = learned.get((spec.type, "fast"), _NOTHING).power_mw()
+    eco_mw = learned.get((spec.type, "eco"), _NOTHING).power_mw()
+    ratio = config.pools["eco"].energy / config.pools["fast"].energy
+    if fast_mw is not None and eco_mw is not None:
+        energies = fast_mw * fast[1] / 1000, eco_mw * eco[1] / 1000
+    elif fast_mw is not None:
+        energies = fast_mw * fast[1] / 1000, ratio * fast_mw * fast[1] / 1000
+    elif eco_mw is not None:
+        energies = eco_mw * eco[1] / 1000 / ratio, eco_mw * eco[1] / 1000
+    else:
+        energies = 1.0, ratio
+    return Expected(*fast, max(energies[0], 1e-9)), Expected(*eco, max(energies[1], 1e-9))
+
+
+def left(whole: tuple[Expected, Expected], done: Done) -> tuple[Expected, Expected]:
+    """What is left of a job of which `done` has run; never nothing."""
+    ran = (done.fast_ms, done.eco_ms)
+    if not any(ran):
+        return whole
+    mean = 1 - sum(ms / part.mean for ms, part in zip(ran, whole, strict=True))
+    most = 1 - sum(ms / part.longest for ms, part in zip(ran, whole, strict=True))
+    mean, most = max(mean, _OVERRUN), max(most, mean, _OVERRUN)
+    fast, eco = (
+        Expected(max(part.longest * most, part.mean * mean), part.mean * mean, part.energy * mean)
+        for part in whole
+    )
+    return fast, eco
+
+
+def _length(spec: Spec, pool: Pool, config: Config, learned: RunTimes) -> tuple[float, float]:
+    most = longest(spec, pool, config, learned)
+    if spec.expected_duration is not None:
+        mean: float | None
+        mean = spec.expected_duration * 1000 * _slowdown(spec, pool, config, learned)
+    else:
+        mean = learned.get((spec.type, pool), _NOTHING).mean_ms()
+        elsewhere = learned.get((spec.type, _other(pool)), _NOTHING).mean_ms()
+        if mean is None and elsewhere is not None:
+            slowdown = _slowdown(spec, pool, config, learned)
+            mean = elsewhere * slowdown / _slowdown(spec, _other(pool), config, learned)
+    return max(most, 1.0), max(min(most if mean is None else mean, most), 1.0)
+
+
+def _slowdown(spec: Spec, pool: Pool, config: Config, learned: RunTimes) -> float:
+    """Length on `pool` against FAST, learned where both pools have run the type."""
+    if pool == "fast":
+        return config.pools["fast"].slowdown
+    fast = learned.get((spec.type, "fast"), _NOTHING).mean_ms()
+    eco = learned.get((spec.type, "eco"), _NOTHING).mean_ms()
+    if fast and eco:
+        return eco / fast * config.pools["fast"].slowdown
+    return config.pools["eco"].slowdown
+
+
+def _stated(spec: Spec, config: Config) -> float:
+    """Wall ms on FAST as the submitter or else the operator expects them."""
+    if spec.expected_duration is not None:
+        return spec.expected_duration * 1000
+    job_type = config.types.get(spec.type)  # a type may be gone while its jobs wait
+    configured = None if job_type is None else job_type.expected_duration
+    return 1000 * (UNKNOWN_SECONDS if configured is None else seconds(configured))
+
+
+def _other(pool: Pool) -> Pool:
+    return "eco" if pool == "fast" else "fast"

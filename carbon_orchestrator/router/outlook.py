@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from functools import cached_property
 from math import inf
 from typing import Literal
 
@@ -17,6 +18,8 @@ import msgspec
 from carbon_orchestrator.config import ThresholdConfig
 from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.events import Band, IntensityObserved
+from carbon_orchestrator.router.curve import Curve
+from carbon_orchestrator.router.words import grams, utc
 from carbon_orchestrator.signal.series import Series
 
 FEWEST_DISTINCT = 8
@@ -71,8 +74,8 @@ class Bands(msgspec.Struct, frozen=True, kw_only=True):
         return band
 
 
-class Outlook(msgspec.Struct, frozen=True, kw_only=True):
-    """The grid as known at one moment; `Outlook(zone=...)` alone is "no signal".
+class Outlook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
+    """The grid of a zone as known at one moment; `Outlook(zone=...)` alone is "no signal".
 
     `low`, `high`: limits of the bands. `valid_until`: the last time at which `band` may be
     used; later it is too old, so read it with `band_at`. `summary`: intensity, band and limits
@@ -97,6 +100,23 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True):
     summary: str = ""
     low_ahead: tuple[tuple[int, float], ...] = ()
     medium_ahead: tuple[tuple[int, float], ...] = ()
+    curve: Curve | None = None  # in place of the one made of `intensity` and `forecast`
+
+    @cached_property
+    def ahead(self) -> Curve:
+        """Expected intensity from `time` on. Only where there is a usable signal."""
+        if self.curve is not None:
+            return self.curve
+        if self.time is None or self.intensity is None:
+            raise ValueError("nothing is known of what lies ahead")
+        return Curve.of(self.time, self.intensity, self.forecast, self.resolution_ms)
+
+    @property
+    def unusable(self) -> str:
+        """Why there is no usable signal, in words."""
+        if self.time is None:
+            return "no usable carbon signal"
+        return f"no usable carbon signal since {utc(self.time)} UTC"
 
     def band_at(self, now: int) -> Band | None:
         """The band, None when there is no signal or it has become too old by `now`."""
@@ -168,8 +188,3 @@ def quantile(ordered: Sequence[float], fraction: float) -> float:
     below = int(rank)
     above = min(below + 1, len(ordered) - 1)
     return ordered[below] + (ordered[above] - ordered[below]) * (rank - below)
-
-
-def grams(value: float) -> str:
-    """An intensity for people: whole grams, one decimal below 100."""
-    return f"{value:.0f}" if value >= 99.5 else f"{value:.1f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -18,12 +19,15 @@ from carbon_orchestrator.events import (
     JobRejected,
     JobSubmitted,
     Spec,
+    SuspendRequested,
 )
 from carbon_orchestrator.lifecycle import WAITING, State
-from carbon_orchestrator.router.deciding import lane, on_record, policy_of, view
-from carbon_orchestrator.router.expectation import RunTimes
-from carbon_orchestrator.router.outlook import Outlook
+from carbon_orchestrator.router.capacity import Booking
+from carbon_orchestrator.router.deciding import NOTHING_DONE, lane, on_record, policy_of, view
+from carbon_orchestrator.router.expectation import Done, RunTimes
 from carbon_orchestrator.router.policy import Defer, Dispatch
+from carbon_orchestrator.router.sites import Sites
+from carbon_orchestrator.router.waiting import Dispatched, Plan, Running, Waiting, waiting
 from carbon_orchestrator.submission import (
     DeadlinePassed,
     Invalid,
@@ -40,30 +44,18 @@ from streams.event import Entry, Message
 
 SOURCE = "router"
 _encode = msgspec.json.Encoder().encode
+#: The share of an intensity's usual step that a plan waits for it to be observed.
+_PATIENCE = 0.2
 
 
-class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A deferral as kept in the job's record. Grid ms."""
+class Known(NamedTuple):
+    """What the router knows at one moment, besides the jobs. `now` in grid ms; `speed`: grid ms
+    per wall ms."""
 
-    at: int
-    start: int
-    reason: str
-    latest_start: int | None = None
-    pool: str | None = None
-    intensity: float | None = None
-    band: str | None = None
-    not_before: int = 0  # of a retry: no policy may start it earlier
-
-
-class Waiting(msgspec.Struct, frozen=True):
-    """A deferred job as read from its record."""
-
-    spec: Spec
-    attempt: int
-    plan: Plan
-    replans: int
-    cancel: str | None
-    failures: int
+    sites: Sites
+    learned: RunTimes
+    now: int
+    speed: float = 1.0
 
 
 class Routing:
@@ -82,12 +74,10 @@ class Routing:
         message: Message,
         entry: Entry,
         arrived: int,
-        outlook: Outlook,
-        learned: RunTimes,
-        now: int,
-        speed: float,
+        known: Known,
     ) -> Transaction:
         """The first decision about a job; `arrived` is when its entry came."""
+        now = known.now
         event: JobSubmitted = message.event
         job_id = self._job_id(message)
         at = event.submitted_at if event.submitted_at is not None else arrived
@@ -111,12 +101,10 @@ class Routing:
             # A gateway with another configuration accepted it: its record must not wait for ever.
             self._refused(transaction.step(), job_id, at, str(error), now)
             return transaction
-        job = view(spec, self.config, learned, speed)
-        answer = self.policy.decide(job, outlook, now)
-        decision = on_record(answer, job, outlook, self.policy, self.params, now)
+        answer, decision = self._decide(spec, known)
         fields: dict[str, str | bytes | int] = {"spec": _encode(spec)}
         if isinstance(answer, Defer):
-            fields["plan"] = _encode(_plan(decision))
+            fields["plan"] = Plan.of(decision).encode()
             record.admit(
                 transaction,
                 self.topology,
@@ -125,11 +113,11 @@ class Routing:
                 spec.submitted_at,
                 fields,
                 self.retention_s,
-                wake=answer.planned_start,
+                wake=self._wake(answer, known),
             )
             self._emit(transaction, JobDeferred(job_id=job_id, decision=decision))
         else:
-            fields |= {"attempt": 1, "pool": answer.pool, "1.dispatched": _dispatched(decision)}
+            fields |= _dispatch_fields(1, decision)
             record.admit(
                 transaction,
                 self.topology,
@@ -140,6 +128,7 @@ class Routing:
                 self.retention_s,
             )
             self._hand_over(transaction, spec, 1, 0, answer, decision)
+        self._book(transaction, known.sites, decision)
         return transaction
 
     def _job_id(self, message: Message) -> str:
@@ -198,28 +187,31 @@ class Routing:
 
     # -- a deferred job is looked at again ---------------------------------------------------
 
-    def reconsidered(
-        self, waiting: Waiting, outlook: Outlook, learned: RunTimes, now: int, speed: float
-    ) -> Transaction | None:
+    def reconsidered(self, waiting: Waiting, known: Known) -> Transaction | None:
         """What becomes of a deferred job now; None if its plan stands."""
-        spec, plan = waiting.spec, waiting.plan
+        spec, plan, now = waiting.spec, waiting.plan, known.now
         transaction = Transaction()
         if waiting.cancel is not None:
             self._cancelled(transaction, "deferred", spec.job_id, waiting.cancel, now)
+            self._book(transaction, known.sites, plan, -1)
             return transaction
         if now < plan.not_before:
             return None
-        job = view(spec, self.config, learned, speed)
-        answer = self.policy.decide(job, outlook, now)
+        # Its own booking must not stand in its way.
+        self._account(known.sites, plan, -1)
+        answer, decision = self._decide(spec, known, waiting.done)
         if (
             isinstance(answer, Defer)
             and answer.planned_start == plan.start
             and answer.pool == plan.pool
+            and decision.zone == plan.zone
         ):
+            self._account(known.sites, plan)
             return None
-        decision = on_record(answer, job, outlook, self.policy, self.params, now)
         # It may have run and come back since the record was read: that is another waiting.
         same = {"attempt": str(waiting.attempt) if waiting.attempt else ""}
+        if self.policy.forecasts:
+            same["replans"] = str(waiting.replans) if waiting.replans else ""
         if isinstance(answer, Defer):
             record.move(
                 transaction,
@@ -228,9 +220,9 @@ class Routing:
                 "deferred",
                 "deferred",
                 spec.submitted_at,
-                {"plan": _encode(_plan(decision)), "replans": waiting.replans + 1},
+                {"plan": Plan.of(decision).encode(), "replans": waiting.replans + 1},
                 self.retention_s,
-                wake=answer.planned_start,
+                wake=self._wake(answer, known),
                 only_if=same,
             )
             self._emit(transaction, JobDeferred(job_id=spec.job_id, decision=decision))
@@ -243,35 +235,84 @@ class Routing:
                 "deferred",
                 "dispatched",
                 spec.submitted_at,
-                {
-                    "attempt": attempt,
-                    "pool": answer.pool,
-                    f"{attempt}.dispatched": _dispatched(decision),
-                },
+                {"attempt": attempt, **_dispatch_fields(attempt, decision)},
                 self.retention_s,
                 # A cancellation that came since the record was read must not be lost.
                 only_if={**same, "cancel": ""},
             )
             self._hand_over(transaction, spec, attempt, waiting.failures, answer, decision)
+        self._write(transaction, plan, -1)
+        self._book(transaction, known.sites, decision)
+        return transaction
+
+    # -- a running job is looked at again ------------------------------------------------------
+
+    def suspended(self, running: Running, known: Known) -> Transaction | None:
+        """Ask a running job to pause, where that is greener; None where it goes on."""
+        spec, dispatched = running.spec, running.dispatched
+        pool, zone = dispatched.pool, dispatched.zone or self.config.zone
+        ran = max(0, round((known.now - running.started_at) / known.speed))
+        done = running.done
+        if pool == "fast":
+            done = Done(done.fast_ms + ran, done.eco_ms, pool)
+        else:
+            done = Done(done.fast_ms, done.eco_ms + ran, pool)
+        # The room that it has must not look taken to it.
+        own = None if dispatched.end is None else Booking.of(dispatched.at, dispatched.end)
+        if own is not None:
+            known.sites.book(pool, zone, own, -1)
+        answer, decision = self._decide(spec, known, done, zone)
+        if own is not None:
+            known.sites.book(pool, zone, own)
+        if not isinstance(answer, Defer):
+            return None
+        key = self.topology.record(spec.job_id)
+        transaction = Transaction()
+        transaction.require_fields(
+            key, {"state": "running", "attempt": str(running.attempt), "suspend": "", "cancel": ""}
+        )
+        transaction.set_fields(key, {"suspend": Plan.of(decision).encode()})
+        event = SuspendRequested(job_id=spec.job_id, attempt=running.attempt, decision=decision)
+        self._emit(transaction, event)
+        self._book(transaction, known.sites, decision)
         return transaction
 
     # -- a job is cancelled ------------------------------------------------------------------
 
-    def cancel_requested(self, event: CancelRequested, now: int) -> Transaction:
-        """At once where it only waits; where it runs, its worker is told."""
+    def cancel_requested(
+        self, event: CancelRequested, sites: Sites, now: int, row: list[bytes | None] | None = None
+    ) -> Transaction:
+        """At once where it only waits; where it runs, its worker is told. `row`: the
+        WAITING_FIELDS of its record, for a policy that books room."""
         transaction = Transaction()
         if not is_job_id(event.job_id, self.topology.partition.number):
             return transaction
+        reason = event.reason[:500]
+        planned = None if row is None else waiting(row)
+        if planned is not None:
+            same = {
+                "attempt": str(planned.attempt) if planned.attempt else "",
+                "replans": str(planned.replans) if planned.replans else "",
+            }
+            step = transaction.step()
+            self._cancelled(step, "deferred", event.job_id, reason, now, same)
+            self._write(step, planned.plan, -1)
         for state in WAITING:
-            self._cancelled(transaction.step(), state, event.job_id, event.reason[:500], now)
-        running = transaction.step()
+            self._cancelled(transaction.step(), state, event.job_id, reason, now)
+        stop = transaction.step()
         key = self.topology.record(event.job_id)
-        running.require_field(key, "state", "running")
-        running.set_fields(key, {"cancel": event.reason[:500] or "cancelled"})
+        stop.require_field(key, "state", "running")
+        stop.set_fields(key, {"cancel": reason or "cancelled"})
         return transaction
 
     def _cancelled(
-        self, transaction: Transaction, state: State, job_id: str, reason: str, now: int
+        self,
+        transaction: Transaction,
+        state: State,
+        job_id: str,
+        reason: str,
+        now: int,
+        only_if: Mapping[str, str] | None = None,
     ) -> None:
         record.move(
             transaction,
@@ -282,10 +323,49 @@ class Routing:
             now,
             {"reason": reason, "ended_at": now},
             self.retention_s,
+            only_if=only_if,
         )
         self._emit(transaction, JobCancelled(job_id=job_id, at=now, reason=reason))
 
     # -- shared ------------------------------------------------------------------------------
+
+    def _decide(
+        self, spec: Spec, known: Known, done: Done = NOTHING_DONE, zone: str | None = None
+    ) -> tuple[Dispatch | Defer, Decision]:
+        """`zone`: where it runs, for a job that does."""
+        job = view(spec, self.config, known.learned, known.speed, self.policy, done)
+        sites = known.sites.of(spec.zones if zone is None else [zone], job, known.now)
+        answer = self.policy.decide(job, sites, known.now)
+        decision = on_record(answer, job, sites, self.policy, self.params, known.now)
+        if decision.zone == self.config.zone:
+            decision = msgspec.structs.replace(decision, zone=None)
+        return answer, decision
+
+    def _wake(self, answer: Defer, known: Known) -> int:
+        """When to look again at the latest. A plan made for an intensity that is yet to be
+        observed waits a little for it."""
+        start, latest = answer.planned_start, answer.latest_start
+        if not self.policy.forecasts or start >= latest:
+            return start
+        step = known.sites.outlooks[answer.zone].resolution_ms
+        return min(start + round(step * _PATIENCE), latest)
+
+    def _book(
+        self, transaction: Transaction, sites: Sites, plan: Plan | Decision, sign: int = 1
+    ) -> None:
+        """Book room for a plan, or give it back (-1), on record and in what is known."""
+        self._write(transaction, plan, sign)
+        self._account(sites, plan, sign)
+
+    def _write(self, transaction: Transaction, plan: Plan | Decision, sign: int) -> None:
+        if plan.end is not None and plan.pool is not None:
+            key = self.topology.booked(plan.pool, plan.zone or "")
+            Booking.of(plan.start, plan.end).write(transaction, key, sign)
+
+    def _account(self, sites: Sites, plan: Plan | Decision, sign: int = 1) -> None:
+        if plan.end is not None and plan.pool is not None:
+            booking = Booking.of(plan.start, plan.end)
+            sites.book(plan.pool, plan.zone or self.config.zone, booking, sign)
 
     def _hand_over(
         self,
@@ -297,77 +377,16 @@ class Routing:
         decision: Decision,
     ) -> None:
         event = JobDispatched(attempt=attempt, spec=spec, decision=decision, failures=failures)
-        stream = self.topology.dispatch(answer.pool, lane(spec, answer))
+        stream = self.topology.dispatch(answer.pool, lane(spec, answer), decision.zone or "")
         transaction.add_entry(stream, entry_fields(event, SOURCE, spec.traceparent))
 
     def _emit(
-        self, transaction: Transaction, event: JobDeferred | JobRejected | JobCancelled
+        self,
+        transaction: Transaction,
+        event: JobDeferred | SuspendRequested | JobRejected | JobCancelled,
     ) -> None:
         transaction.emit(self.topology.deferrals, envelope(event, SOURCE))
 
 
-def _plan(decision: Decision) -> Plan:
-    return Plan(
-        at=decision.at,
-        start=decision.start,
-        reason=decision.reason,
-        latest_start=decision.latest_start,
-        pool=decision.pool,
-        intensity=decision.intensity,
-        band=decision.band,
-    )
-
-
-class Dispatched(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A dispatch as kept in the job's record. Grid ms."""
-
-    at: int
-    pool: str
-    reason: str
-    intensity: float | None = None
-    band: str | None = None
-    latest_start: int | None = None
-
-
-def _dispatched(decision: Decision) -> bytes:
-    return _encode(
-        Dispatched(
-            decision.at,
-            decision.pool,
-            decision.reason,
-            decision.intensity,
-            decision.band,
-            decision.latest_start,
-        )
-    )
-
-
-_spec_decoder = msgspec.json.Decoder(Spec)
-_plan_decoder = msgspec.json.Decoder(Plan)
-#: The fields of a record that `waiting` needs, in order.
-WAITING_FIELDS = ("state", "spec", "attempt", "plan", "replans", "cancel", "failures")
-
-
-def waiting(row: list[bytes | None]) -> Waiting | None:
-    """A deferred job from the WAITING_FIELDS of its record; None if it is not deferred."""
-    state, spec, attempt, plan, replans, cancel, failures = row
-    if state != b"deferred" or spec is None or plan is None:
-        return None
-    return Waiting(
-        _spec_decoder.decode(spec),
-        int(attempt or 0),
-        _plan_decoder.decode(plan),
-        int(replans or 0),
-        None if cancel is None else cancel.decode("utf-8", "replace"),
-        int(failures or 0),
-    )
-
-
-def learned_from(rows: Mapping[tuple[str, str], Mapping[bytes, bytes]]) -> RunTimes:
-    """Histograms as read from their hashes."""
-    return {
-        (job_type, "fast" if pool == "fast" else "eco"): {
-            int(index): int(count) for index, count in counts.items()
-        }
-        for (job_type, pool), counts in rows.items()
-    }
+def _dispatch_fields(attempt: int, decision: Decision) -> dict[str, str | bytes | int]:
+    return {"pool": decision.pool, f"{attempt}.dispatched": Dispatched.of(decision).encode()}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
-from carbon_orchestrator.router.outlook import Outlook
-from carbon_orchestrator.router.policy import Dispatch, JobView, latest_start
+from carbon_orchestrator.router.deadline import latest_start
+from carbon_orchestrator.router.policy import Dispatch, JobView, Site
 
 
 class RunNow(msgspec.Struct, frozen=True):
@@ -13,9 +15,12 @@ class RunNow(msgspec.Struct, frozen=True):
 
     name = "run_now"
     version = 1
+    forecasts = False
 
-    def decide(self, job: JobView, outlook: Outlook, now: int) -> Dispatch:
+    def decide(self, job: JobView, sites: Sequence[Site], now: int) -> Dispatch:
+        outlook = sites[0].outlook
         return Dispatch(
+            zone=outlook.zone,
             pool="fast",
             reason="dispatched on FAST: this policy runs every job at once",
             band=outlook.band_at(now),

@@ -11,15 +11,17 @@ A deadline wins over the table: a pool too slow to meet it is swapped for the ot
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from functools import lru_cache
+import math
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 from carbon_orchestrator.events import Band, Pool, Urgency
-from carbon_orchestrator.router.outlook import Outlook, grams
-from carbon_orchestrator.router.policy import Defer, Dispatch, JobView, latest_start
+from carbon_orchestrator.router.deadline import latest_start, run_at_once
+from carbon_orchestrator.router.outlook import Outlook
+from carbon_orchestrator.router.policy import Defer, Dispatch, JobView, Site
+from carbon_orchestrator.router.words import NAMES, grams, utc
 
 _WAIT = None
 _TABLE: dict[Urgency, dict[Band | None, Pool | None]] = {
@@ -28,53 +30,50 @@ _TABLE: dict[Urgency, dict[Band | None, Pool | None]] = {
     "flexible": {"low": "fast", "medium": _WAIT, "high": _WAIT, None: "eco"},
 }
 _WAITS_FOR: dict[Urgency, Literal["low", "medium"]] = {"normal": "medium", "flexible": "low"}
-_NAME: dict[Pool, str] = {"fast": "FAST", "eco": "ECO"}
 
 
 class Threshold(msgspec.Struct, frozen=True):
-    """The table as a Policy. `max_wait_ms`: how long a job without a deadline may be deferred."""
+    """The table as a Policy. `max_wait_ms`: how long a job without a deadline may be deferred.
+
+    Of several zones it runs a job in the one of least intensity among those whose band says
+    "run", and waits only where all say "wait".
+    """
 
     max_wait_ms: int = 24 * 3_600_000
 
     name = "threshold"
     version = 1
+    forecasts = False
 
-    def decide(self, job: JobView, outlook: Outlook, now: int) -> Dispatch | Defer:
+    def decide(self, job: JobView, sites: Sequence[Site], now: int) -> Dispatch | Defer:
+        if len(sites) == 1:
+            return self._decide(job, sites[0], now)
+        answers = [(site, self._decide(job, site, now)) for site in sites]
+        run = [(site, answer) for site, answer in answers if isinstance(answer, Dispatch)]
+        if run:
+            return min(run, key=_least_intensity)[1]
+        waits = [answer for _, answer in answers if isinstance(answer, Defer)]
+        return min(waits, key=lambda answer: answer.planned_start)
+
+    def _decide(self, job: JobView, site: Site, now: int) -> Dispatch | Defer:
+        outlook = site.outlook
         band = outlook.band_at(now)
         pool = _TABLE[job.urgency][band]
         if pool is not None:
-            return _run(job, pool, band, now, _grid(outlook, band), due=False)
+            why = outlook.summary if band is not None else outlook.unusable
+            return run_at_once(job, site, pool, band, now, why, due=False)
         latest = latest_start(job, "eco")
         if latest is None:
             latest = job.submitted_at + self.max_wait_ms
         if now >= latest:
             why = f"{outlook.summary}, and its latest start {utc(latest)} UTC is reached"
-            return _run(job, "eco", band, now, why, due=True)
+            return run_at_once(job, site, "eco", band, now, why, due=True)
         return _wait(job, outlook, band, latest, now)
 
 
-def _run(job: JobView, pool: Pool, band: Band | None, now: int, why: str, *, due: bool) -> Dispatch:
-    latest = latest_start(job, pool)
-    # Half of the margin is for being woken a little after the latest start.
-    late = now - job.margin_ms // 2
-    if latest is not None and late > latest:
-        slow, other = pool, _other(pool)
-        other_latest = latest_start(job, other)
-        assert other_latest is not None
-        due = True
-        if late <= other_latest:
-            pool, latest = other, other_latest
-            why = f"{why}; {_NAME[slow]} is too slow for the deadline by now"
-        else:
-            pool, latest = "fast", latest_start(job, "fast")
-            why = f"{why}; no pool meets the deadline any more"
-    return Dispatch(
-        pool=pool,
-        reason=f"dispatched on {_NAME[pool]}: {why}",
-        due=due,
-        band=band,
-        latest_start=latest,
-    )
+def _least_intensity(answer: tuple[Site, Dispatch]) -> float:
+    intensity = answer[0].outlook.intensity
+    return math.inf if answer[1].band is None or intensity is None else intensity
 
 
 def _wait(job: JobView, outlook: Outlook, band: Band | None, latest: int, now: int) -> Defer:
@@ -94,31 +93,10 @@ def _wait(job: JobView, outlook: Outlook, band: Band | None, latest: int, now: i
                 f" latest start {utc(latest)}"
             )
     return Defer(
+        zone=outlook.zone,
         pool=pool,
         planned_start=planned,
         latest_start=latest,
-        reason=f"deferred: {outlook.summary}; {until}, on {_NAME[pool]}",
+        reason=f"deferred: {outlook.summary}; {until}, on {NAMES[pool]}",
         band=band,
     )
-
-
-def _grid(outlook: Outlook, band: Band | None) -> str:
-    if band is not None:
-        return outlook.summary
-    if outlook.time is None:
-        return "no usable carbon signal"
-    return f"no usable carbon signal since {utc(outlook.time)} UTC"
-
-
-def _other(pool: Pool) -> Pool:
-    return "eco" if pool == "fast" else "fast"
-
-
-def utc(time: int) -> str:
-    """A time in ms since the Unix epoch as "2020-01-01 13:00", UTC, seconds cut off."""
-    return _minute(time // 60_000)
-
-
-@lru_cache(maxsize=4096)
-def _minute(minute: int) -> str:
-    return datetime.fromtimestamp(minute * 60, UTC).strftime("%Y-%m-%d %H:%M")

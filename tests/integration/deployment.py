@@ -109,7 +109,7 @@ class Deployment:
         self.config = config
         self.data = data
         self.redis: Any = redis
-        self.topology = Topology(Partition(config.namespace))
+        self.topology = Topology(Partition(config.namespace), config.site_pools)
         self.parts: list[Part] = []
         self.base = ""
         self.gateways: list[Part] = []

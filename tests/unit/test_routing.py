@@ -10,7 +10,9 @@ from redis.asyncio import Redis
 from carbon_orchestrator.config import Config, JobType, ThresholdConfig, complete
 from carbon_orchestrator.events import CancelRequested, IntensityObserved, JobSubmitted
 from carbon_orchestrator.router.outlook import Bands, Outlook, outlook
-from carbon_orchestrator.router.routing import WAITING_FIELDS, Routing, Waiting, waiting
+from carbon_orchestrator.router.routing import Known, Routing
+from carbon_orchestrator.router.sites import Sites
+from carbon_orchestrator.router.waiting import WAITING_FIELDS, Waiting, waiting
 from carbon_orchestrator.signal.series import Series
 from carbon_orchestrator.topology import CODEC, Topology
 from streams.commit import Committer
@@ -34,6 +36,10 @@ def grid(intensity: float) -> Outlook:
     return outlook(event, "1-1/0", Series(1), Bands.of(CONFIG.threshold), NOW)
 
 
+def known(intensity: float, now: int = NOW) -> Known:
+    return Known(Sites({"local": grid(intensity)}), {}, now)
+
+
 class Desk:
     """One router's decisions about one job."""
 
@@ -47,7 +53,7 @@ class Desk:
         message = Message("1-0", 0, JobSubmitted(type="x", **fields), "id", "source")
         entry = Entry("jobs", "1-0", (message,))
         self.job_id = self.routing._job_id(message)
-        change = self.routing.submitted(message, entry, NOW, grid(intensity), {}, NOW, 1)
+        change = self.routing.submitted(message, entry, NOW, known(intensity))
         return await self.committer.apply(change)
 
     async def read(self) -> Waiting:
@@ -57,7 +63,7 @@ class Desk:
         return found
 
     async def look_again(self, job: Waiting, intensity: float, now: int = NOW) -> bool | None:
-        change = self.routing.reconsidered(job, grid(intensity), {}, now, 1)
+        change = self.routing.reconsidered(job, known(intensity, now))
         return None if change is None else await self.committer.apply(change)
 
     async def set(self, **fields: str) -> None:
@@ -137,6 +143,6 @@ async def test_the_second_of_two_cancellations_finds_nothing_to_do(
     await router.submit(50)
     for reason in ("first", "second"):
         event = CancelRequested(job_id=router.job_id, reason=reason)
-        await committer.apply(router.routing.cancel_requested(event, NOW))
+        await committer.apply(router.routing.cancel_requested(event, known(300).sites, NOW))
     assert await router.get("reason") == b"first"
     assert await redis.xlen(router.topology.deferrals) == 1

@@ -7,10 +7,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carbon_orchestrator.events import URGENCIES, Band, Pool, Urgency
+from carbon_orchestrator.router.deadline import latest_start
 from carbon_orchestrator.router.outlook import Outlook, band_of
-from carbon_orchestrator.router.policy import Defer, Dispatch, JobView, Policy, latest_start
+from carbon_orchestrator.router.policy import Defer, Dispatch, JobView, Policy, Site
 from carbon_orchestrator.router.run_now import RunNow
-from carbon_orchestrator.router.threshold import Threshold, utc
+from carbon_orchestrator.router.threshold import Threshold
+from carbon_orchestrator.router.words import utc
 
 HOUR = 3_600_000
 NOW = 1_577_880_000_000  # 2020-01-01 12:00 UTC
@@ -79,7 +81,7 @@ def job(
 def test_the_table(
     urgency: Urgency, level: Band | None, pool: Pool | None, deadline: int | None
 ) -> None:
-    answer = POLICY.decide(job(urgency, deadline), grid(level), NOW)
+    answer = POLICY.decide(job(urgency, deadline), [Site(grid(level))], NOW)
     assert answer.band == level
     if pool is None:
         assert isinstance(answer, Defer)
@@ -89,8 +91,10 @@ def test_the_table(
 
 
 def test_without_a_signal_the_reason_says_so() -> None:
-    assert "no usable carbon signal" in POLICY.decide(job("flexible"), grid(None), NOW).reason
-    stale = POLICY.decide(job("normal", 20 * HOUR), grid("high"), NOW + 3 * HOUR + 1)
+    assert (
+        "no usable carbon signal" in POLICY.decide(job("flexible"), [Site(grid(None))], NOW).reason
+    )
+    stale = POLICY.decide(job("normal", 20 * HOUR), [Site(grid("high"))], NOW + 3 * HOUR + 1)
     assert isinstance(stale, Dispatch)
     assert stale.band is None
     assert stale.reason == ("dispatched on ECO: no usable carbon signal since 2020-01-01 12:00 UTC")
@@ -98,8 +102,8 @@ def test_without_a_signal_the_reason_says_so() -> None:
 
 def test_normal_waits_for_the_first_medium_hour_flexible_for_the_first_low_one() -> None:
     forecast = [(NOW + HOUR, 350.0), (NOW + 2 * HOUR, 200.0)]
-    normal = POLICY.decide(job("normal"), grid("high", forecast), NOW)
-    flexible = POLICY.decide(job("flexible"), grid("high", forecast), NOW)
+    normal = POLICY.decide(job("normal"), [Site(grid("high", forecast))], NOW)
+    flexible = POLICY.decide(job("flexible"), [Site(grid("high", forecast))], NOW)
     assert isinstance(normal, Defer)
     assert isinstance(flexible, Defer)
     assert (normal.planned_start, normal.pool) == (NOW + HOUR, "eco")
@@ -113,7 +117,7 @@ def test_normal_waits_for_the_first_medium_hour_flexible_for_the_first_low_one()
 def test_with_nothing_better_ahead_a_job_waits_for_its_latest_start() -> None:
     too_late = [(NOW + 9 * HOUR, 100.0)]
     for forecast in ([], too_late):
-        answer = POLICY.decide(job("normal"), grid("high", forecast), NOW)
+        answer = POLICY.decide(job("normal"), [Site(grid("high", forecast))], NOW)
         assert isinstance(answer, Defer)
         assert answer.planned_start == answer.latest_start == NOW + 8 * HOUR - 60_000
         assert answer.pool == "eco"
@@ -123,32 +127,32 @@ def test_with_nothing_better_ahead_a_job_waits_for_its_latest_start() -> None:
 @pytest.mark.parametrize("late", [0, 1, 60_000])
 def test_a_better_hour_at_or_after_the_latest_start_is_of_no_use(late: int) -> None:
     latest = NOW + 8 * HOUR - 60_000
-    answer = POLICY.decide(job("flexible"), grid("high", [(latest + late, 100.0)]), NOW)
+    answer = POLICY.decide(job("flexible"), [Site(grid("high", [(latest + late, 100.0)]))], NOW)
     assert isinstance(answer, Defer)
     assert (answer.planned_start, answer.pool) == (latest, "eco")
 
 
 def test_a_better_hour_too_late_for_its_own_pool_is_of_no_use() -> None:
     slow_fast = job("flexible", fast=5 * HOUR, eco=HOUR)
-    answer = POLICY.decide(slow_fast, grid("high", [(NOW + 6 * HOUR, 100.0)]), NOW)
+    answer = POLICY.decide(slow_fast, [Site(grid("high", [(NOW + 6 * HOUR, 100.0)]))], NOW)
     assert isinstance(answer, Defer)
     assert (answer.planned_start, answer.pool) == (NOW + 9 * HOUR - 60_000, "eco")
 
 
 def test_a_job_without_a_deadline_waits_for_a_day_at_most() -> None:
     waiting = job("flexible", None, submitted=-23 * HOUR)
-    answer = POLICY.decide(waiting, grid("high"), NOW)
+    answer = POLICY.decide(waiting, [Site(grid("high"))], NOW)
     assert isinstance(answer, Defer)
     assert answer.latest_start == NOW + HOUR
-    due = POLICY.decide(waiting, grid("high"), NOW + HOUR)
+    due = POLICY.decide(waiting, [Site(grid("high"))], NOW + HOUR)
     assert isinstance(due, Dispatch)
     assert (due.pool, due.due) == ("eco", True)
 
 
 def test_at_its_latest_start_a_job_runs_on_eco() -> None:
     outlook = grid("high")
-    before = POLICY.decide(job("normal", 4 * HOUR), outlook, NOW + 2 * HOUR - 60_001)
-    at = POLICY.decide(job("normal", 4 * HOUR), outlook, NOW + 2 * HOUR - 60_000)
+    before = POLICY.decide(job("normal", 4 * HOUR), [Site(outlook)], NOW + 2 * HOUR - 60_001)
+    at = POLICY.decide(job("normal", 4 * HOUR), [Site(outlook)], NOW + 2 * HOUR - 60_000)
     assert isinstance(before, Defer)
     assert isinstance(at, Dispatch)
     assert (at.pool, at.due) == ("eco", True)
@@ -156,7 +160,7 @@ def test_at_its_latest_start_a_job_runs_on_eco() -> None:
 
 @pytest.mark.parametrize("urgency", URGENCIES)
 def test_too_late_for_eco_a_job_runs_on_fast(urgency: Urgency) -> None:
-    answer = POLICY.decide(job(urgency, 2 * HOUR), grid("high"), NOW)
+    answer = POLICY.decide(job(urgency, 2 * HOUR), [Site(grid("high"))], NOW)
     assert isinstance(answer, Dispatch)
     assert (answer.pool, answer.due) == ("fast", True)
     assert "ECO is too slow" in answer.reason
@@ -164,14 +168,16 @@ def test_too_late_for_eco_a_job_runs_on_fast(urgency: Urgency) -> None:
 
 @pytest.mark.parametrize("urgency", URGENCIES)
 def test_too_late_for_either_a_job_runs_on_fast(urgency: Urgency) -> None:
-    answer = POLICY.decide(job(urgency, HOUR), grid("high"), NOW)
+    answer = POLICY.decide(job(urgency, HOUR), [Site(grid("high"))], NOW)
     assert isinstance(answer, Dispatch)
     assert (answer.pool, answer.due) == ("fast", True)
     assert "no pool meets the deadline" in answer.reason
 
 
 def test_where_eco_is_the_quicker_pool_it_saves_the_deadline() -> None:
-    answer = POLICY.decide(job("urgent", 2 * HOUR, fast=3 * HOUR, eco=HOUR), grid("low"), NOW)
+    answer = POLICY.decide(
+        job("urgent", 2 * HOUR, fast=3 * HOUR, eco=HOUR), [Site(grid("low"))], NOW
+    )
     assert isinstance(answer, Dispatch)
     assert (answer.pool, answer.due) == ("eco", True)
 
@@ -197,7 +203,7 @@ times = st.integers(NOW, NOW + 4 * HOUR)
 @given(jobs, grids, times)
 @example(job("flexible", 2 * HOUR + 60_000), grid("high"), NOW)
 def test_deadlines_always_win(view: JobView, outlook: Outlook, now: int) -> None:
-    answer = POLICY.decide(view, outlook, now)
+    answer = POLICY.decide(view, [Site(outlook)], now)
     fast, eco = latest_start(view, "fast"), latest_start(view, "eco")
     if isinstance(answer, Dispatch):
         if fast is not None and eco is not None and now <= max(fast, eco):
@@ -218,7 +224,7 @@ def test_deadlines_always_win(view: JobView, outlook: Outlook, now: int) -> None
 def test_a_planned_start_is_a_forecast_time_fit_for_its_pool(
     view: JobView, outlook: Outlook, now: int
 ) -> None:
-    answer = POLICY.decide(view, outlook, now)
+    answer = POLICY.decide(view, [Site(outlook)], now)
     if isinstance(answer, Defer) and answer.planned_start < answer.latest_start:
         bands = {
             band_of(value, 210, 390)
@@ -231,13 +237,15 @@ def test_a_planned_start_is_a_forecast_time_fit_for_its_pool(
 
 @given(jobs, grids, times)
 def test_the_same_question_has_the_same_answer(view: JobView, outlook: Outlook, now: int) -> None:
-    assert POLICY.decide(view, outlook, now) == Threshold().decide(view, outlook, now)
+    assert POLICY.decide(view, [Site(outlook)], now) == Threshold().decide(
+        view, [Site(outlook)], now
+    )
 
 
 @given(jobs, grids)
 def test_the_baseline_runs_everything_on_fast_at_once(view: JobView, outlook: Outlook) -> None:
     policy: Policy = RunNow()
-    answer = policy.decide(view, outlook, NOW)
+    answer = policy.decide(view, [Site(outlook)], NOW)
     assert isinstance(answer, Dispatch)
     assert (answer.pool, answer.due, answer.band) == ("fast", False, outlook.band)
 
