@@ -59,6 +59,7 @@ def submit(
     timeout: str | None = None,
     max_attempts: int | None = None,
     interruptible: Annotated[bool, Parameter(negative="")] = False,
+    zone: Annotated[list[str] | None, Parameter(negative="")] = None,
     idempotency_key: str | None = None,
     wait: Annotated[bool, Parameter(negative="")] = False,
     wait_timeout: str = "24h",
@@ -92,6 +93,8 @@ def submit(
         How often it may be tried.
     interruptible
         It may be suspended and resumed.
+    zone
+        Where it may run, the home zone by default; may be given several times.
     idempotency_key
         Submitting twice under one key gives one job.
     wait
@@ -115,6 +118,7 @@ def submit(
         "timeout": timeout,
         "max_attempts": max_attempts,
         "interruptible": interruptible,
+        "zones": zone,
     }
     given = {name: value for name, value in body.items() if value not in (None, {}, False)}
     client = _client(url)

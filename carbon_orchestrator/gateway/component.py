@@ -15,13 +15,12 @@ from carbon_orchestrator import __version__, record
 from carbon_orchestrator.accounting.totals import GROUPS, METRICS, report
 from carbon_orchestrator.clock import day, parse_time, rfc3339
 from carbon_orchestrator.events import CancelRequested, JobSubmitted
+from carbon_orchestrator.gateway.grids import Grids
 from carbon_orchestrator.gateway.metrics import CONTENT_TYPE, Metrics
 from carbon_orchestrator.gateway.problems import problem, problems, unavailable
 from carbon_orchestrator.gateway.reading import BadCursor, Reading
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
-from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.runtime import Runtime
-from carbon_orchestrator.signal.intensities import Intensities
 from carbon_orchestrator.submission import (
     DeadlinePassed,
     Invalid,
@@ -60,8 +59,8 @@ class Gateway:
         config, topology = runtime.config, runtime.topology
         self._committer = runtime.committer(_PATIENCE_SECONDS)
         self._reading = Reading(runtime.connect(), topology)
-        self._intensities = Intensities(config.zone, Bands.of(config.threshold))
-        self._table = Table(runtime.connect(), CODEC, topology.intensity, self._intensities.apply)
+        self._grids = Grids(config)
+        self._table = Table(runtime.connect(), CODEC, topology.intensity, self._grids.observe)
         self._metrics = Metrics()
         self._unfinished = (0.0, 0)
         self.started = anyio.Event()
@@ -244,34 +243,15 @@ class Gateway:
     # -- the grid and the sums -------------------------------------------------------------------
 
     async def _carbon(self, request: web.Request) -> web.Response:
-        return _json(self._grid())
+        zone = request.query.get("zone", self._grids.home.zone)
+        if zone not in self._grids.zones:
+            known = ", ".join(self._grids.zones)
+            return problem(404, "unknown-zone", f"no such zone; known: {known}")
+        return _json(self._grid(zone))
 
-    def _grid(self) -> dict[str, Any]:
-        clock, latest = self.runtime.clock, self._intensities.latest
-        outlook, now = self._intensities.outlook(), self.runtime.now()
-        grid: dict[str, Any] = {
-            "zone": self.runtime.config.zone,
-            "clock": {"now": rfc3339(now), "speed": clock.speed, "signal": clock.signal},
-            "signal": "none" if outlook.band_at(now) is None else "ok",
-        }
-        if latest is not None:
-            grid |= {
-                "intensity": latest.intensity,
-                "unit": "gCO2e/kWh",
-                "since": rfc3339(latest.time),
-                "band": outlook.band_at(now),
-                "low": outlook.low,
-                "high": outlook.high,
-                "source": latest.source,
-                "kind": latest.kind,
-                "estimated": latest.estimated,
-                "simulated": latest.simulated,
-                "forecast_source": latest.forecast_source,
-                "forecast": [
-                    {"time": rfc3339(at), "intensity": value} for at, value in latest.forecast
-                ],
-            }
-        return grid
+    def _grid(self, zone: str = "") -> dict[str, Any]:
+        clock = self.runtime.clock
+        return self._grids.view(zone or self._grids.home.zone, clock, clock.now())
 
     async def _emissions(self, request: web.Request) -> web.Response:
         by = tuple(each for each in request.query.get("by", "day").split(",") if each)
@@ -283,7 +263,7 @@ class Gateway:
             if moment is not None and not _is_day(moment):
                 return problem(422, "invalid-query", "from and to are days such as 2026-01-31")
         rows = report(await self._reading.totals(first, last), by)
-        latest = self._intensities.latest
+        latest = self._grids.home.latest
         return _json(
             {
                 "by": by,
@@ -351,8 +331,7 @@ class Gateway:
             metrics.consumers.labels(*labels).set(each.live)
             if each.lag is not None:
                 metrics.lag.labels(*labels).set(each.lag)
-        latest = self._intensities.latest
-        if latest is not None:
+        for latest in self._grids.latest:
             labels3 = (latest.zone, latest.kind, str(latest.simulated).lower())
             metrics.intensity.labels(*labels3).set(latest.intensity)
         return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})

@@ -235,7 +235,7 @@ class Routing:
                 "deferred",
                 "dispatched",
                 spec.submitted_at,
-                {"attempt": attempt, **_dispatch_fields(attempt, decision)},
+                _dispatch_fields(attempt, decision),
                 self.retention_s,
                 # A cancellation that came since the record was read must not be lost.
                 only_if={**same, "cancel": ""},
@@ -389,4 +389,8 @@ class Routing:
 
 
 def _dispatch_fields(attempt: int, decision: Decision) -> dict[str, str | bytes | int]:
-    return {"pool": decision.pool, f"{attempt}.dispatched": Dispatched.of(decision).encode()}
+    return {
+        "attempt": attempt,
+        "pool": decision.pool,
+        f"{attempt}.dispatched": Dispatched.of(decision).encode(),
+    }
