@@ -32,7 +32,7 @@ class Booking(NamedTuple):
     def of(cls, start: int, end: int) -> Booking:
         """For a run over [start, end), grid ms."""
         first = start // BUCKET_MS
-        last = max(first + 1, (end + BUCKET_MS // 2) // BUCKET_MS)
+        last = max(first + 1, -(-end // BUCKET_MS))
         weight = round(WHOLE * (end - start) / ((last - first) * BUCKET_MS))
         return cls(first, last, min(max(weight, 1), WHOLE))
 

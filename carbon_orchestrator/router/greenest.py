@@ -117,7 +117,8 @@ class _Greenest(msgspec.Struct, frozen=True):
     ) -> Plan:
         """The cheapest unbroken run."""
         curve, run_ms = site.outlook.ahead, job.mean(pool)
-        starts = curve.starts(now, latest, run_ms, [end for _, end in full])
+        beside = [end for _, end in full] + [begin - run_ms for begin, _ in full]
+        starts = curve.starts(now, latest, run_ms, beside)
         means = curve.means(starts, run_ms)
         at_once = float(means[0])
         prices = self._priced(means, starts, at_once, now)

@@ -296,7 +296,7 @@ class Routing:
             }
             step = transaction.step()
             self._cancelled(step, "deferred", event.job_id, reason, now, same)
-            self._write(step, planned.plan, -1)
+            self._book(step, sites, planned.plan, -1)
         for state in WAITING:
             self._cancelled(transaction.step(), state, event.job_id, reason, now)
         stop = transaction.step()

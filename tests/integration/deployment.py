@@ -22,6 +22,7 @@ from carbon_orchestrator.gateway.component import Gateway
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
 from carbon_orchestrator.router.component import Router
 from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.signal.intensities import Intensities
 from carbon_orchestrator.signal.publishing import SignalRole
 from carbon_orchestrator.topology import CODEC, ROUTER, Topology
 from carbon_orchestrator.worker.component import WorkerRole
@@ -185,10 +186,12 @@ class Deployment:
         fields: Any = {"type": "job.submitted", **attributes, "data": raw}
         return str((await self.redis.xadd(stream or self.topology.jobs, fields)).decode())
 
-    async def intensity(self, value: float, at: int | None = None, **more: Any) -> None:
+    async def intensity(
+        self, value: float, at: int | None = None, zone: str | None = None, **more: Any
+    ) -> None:
         """What the signal would say: this intensity, from now on."""
         event = IntensityObserved(
-            zone=self.config.zone,
+            zone=self.config.zone if zone is None else zone,
             time=wall_ms() if at is None else at,
             intensity=value,
             source="script",
@@ -266,15 +269,15 @@ class Deployment:
         """Wait until every router and worker knows the latest intensity."""
         entries: Any = await self.redis.xrevrange(self.topology.intensity, count=1)
         latest = entries[0][0].decode() if entries else ""
-        followers = [
-            part.role.intensities for part in self.parts if hasattr(part.role, "intensities")
-        ]
-        await until(
-            lambda: all(
-                (each.outlook().intensity_id or "").partition("/")[0] == latest
-                for each in followers
-            )
-        )
+        roles = [part.role for part in self.parts]
+        followers = [role.grids for role in roles if hasattr(role, "grids")]
+        followers += [[role.intensities] for role in roles if hasattr(role, "intensities")]
+
+        def heard(grids: list[Intensities]) -> bool:
+            known = {(each.outlook().intensity_id or "").partition("/")[0] for each in grids}
+            return latest in known
+
+        await until(lambda: all(heard(grids) for grids in followers))
 
     async def settled_router(self) -> None:
         """Wait until the routers have nothing left to read."""
