@@ -21,9 +21,11 @@ from carbon_orchestrator.events import (
     JobCompleted,
     JobFailed,
     JobRejected,
+    JobSuspended,
 )
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
+from carbon_orchestrator.run_times import Learned
 from carbon_orchestrator.topology import CODEC, Topology
 from carbon_orchestrator.worker.attempts import Finished
 from streams.testing import leaked_keys
@@ -76,6 +78,8 @@ class _Ends:
             case JobCompleted():
                 self.attempts[event.job_id, event.attempt] += 1
                 self.jobs[event.job_id].append("completed")
+            case JobSuspended():
+                self.attempts[event.job_id, event.attempt] += 1
             case JobFailed():
                 self.attempts[event.job_id, event.attempt] += 1
                 if event.final:
@@ -247,7 +251,7 @@ async def _check_totals(
     learned = 0
     pattern = topology.partition.key("durations:*")
     async for key in redis.scan_iter(match=pattern, count=1000):
-        values: Any = await redis.hvals(key)
-        learned += sum(map(int, values))
+        fields: Any = await redis.hgetall(key)
+        learned += sum(Learned.parse(fields).counts.values())
     if learned != sums["completed"]:
         wrong.add("run times learned", f"{learned}, completed {sums['completed']}")

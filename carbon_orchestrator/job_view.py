@@ -32,6 +32,11 @@ def details(job_id: str, record: Mapping[bytes, bytes]) -> dict[str, Any]:
     job["interruptible"] = spec.interruptible
     job["replans"] = int(named.get("replans", 0))
     job["failures"] = int(named.get("failures", 0))
+    job["segments"] = int(named.get("segments", 0))
+    if (dispatched := _dispatched(named)) is not None:
+        job["zone"] = dispatched.get("zone")
+        if job["state"] in ("dispatched", "running", "completed"):
+            job["reason"] = dispatched["reason"]
     job["timeline"], job["runs"] = _timeline(spec, named)
     if "energy_mj" in job and job["runs"]:
         last = job["runs"][-1]
@@ -42,6 +47,15 @@ def details(job_id: str, record: Mapping[bytes, bytes]) -> dict[str, Any]:
         job["avoided_ug"] = baseline - job["emissions_ug"]
         job["unpriced_mj"] = int(named.get("unpriced_mj", 0))
     return job
+
+
+def _dispatched(named: Mapping[str, bytes]) -> dict[str, Any] | None:
+    """The latest dispatch; a takeover is an attempt without one."""
+    for number in range(int(named.get("attempt", 0)), 0, -1):
+        if (raw := named.get(f"{number}.dispatched")) is not None:
+            decoded: dict[str, Any] = msgspec.json.decode(raw)
+            return decoded
+    return None
 
 
 def _head(job_id: str, named: Mapping[str, bytes]) -> dict[str, Any]:
@@ -64,6 +78,7 @@ def _head(job_id: str, named: Mapping[str, bytes]) -> dict[str, Any]:
         if plan.get("latest_start") is not None:
             job["latest_start"] = rfc3339(plan["latest_start"])
         job["planned_pool"] = plan.get("pool")
+        job["planned_zone"] = plan.get("zone")
         job["reason"] = plan["reason"]
     if state in TERMINAL and "reason" in named:
         job["reason"] = named["reason"].decode("utf-8", "replace")
@@ -79,6 +94,7 @@ def _timeline(
     """The steps in order of time, and the ended attempts."""
     steps: list[tuple[int, int, dict[str, Any]]] = []
     runs: list[dict[str, Any]] = []
+    suspended: set[tuple[int, str | None]] = set()
 
     def add(at: int, what: str, **more: Any) -> None:
         shown = {name: value for name, value in more.items() if value is not None}
@@ -93,6 +109,7 @@ def _timeline(
                 "dispatched",
                 attempt=number,
                 pool=dispatched["pool"],
+                zone=dispatched.get("zone"),
                 reason=dispatched["reason"],
                 intensity=dispatched.get("intensity"),
                 band=dispatched.get("band"),
@@ -103,14 +120,26 @@ def _timeline(
         if (raw := named.get(f"{number}.finished")) is not None:
             finished = msgspec.json.decode(raw)
             runs.append({"attempt": number, **finished, "at": rfc3339(finished["at"])})
-            add(finished["at"], finished["outcome"], attempt=number, reason=finished.get("error"))
-    if "plan" in named:  # after the attempts: a retry is planned the moment one ends
-        plan = msgspec.json.decode(named["plan"])
+            resume_at = finished.get("resume_at")
+            add(
+                finished["at"],
+                finished["outcome"],
+                attempt=number,
+                reason=finished.get("reason", finished.get("error")),
+                planned_start=None if resume_at is None else rfc3339(resume_at),
+            )
+            if resume_at is not None:
+                runs[-1]["resume_at"] = rfc3339(resume_at)
+                suspended.add((resume_at, finished.get("reason")))
+    plan = msgspec.json.decode(named["plan"]) if "plan" in named else None
+    # After the attempts: a retry is planned the moment one ends. A suspension tells its plan.
+    if plan is not None and (plan["start"], plan["reason"]) not in suspended:
         add(
             plan["at"],
             "deferred",
             reason=plan["reason"],
             planned_start=rfc3339(plan["start"]),
+            zone=plan.get("zone"),
             intensity=plan.get("intensity"),
             band=plan.get("band"),
         )

@@ -4,9 +4,11 @@ Fields: `state`; `attempt` (the current or last one, which is also the fence); `
 attempt that was dispatched last, from which takeovers count on); `failures` (attempts that
 failed); `spec` (JSON of Spec); `digest` of the submission if it had an idempotency key; `plan`
 (JSON, the latest deferral) and `replans`; `pool`; `cancel` (the reason, once asked for);
-`reason` (of a rejection or cancellation); `N.dispatched` (JSON of Decision), `N.started`,
-`N.finished` (JSON) per attempt; `energy_mj`, `emissions_ug`, `baseline_ug`, the sums over all
-attempts.
+`suspend` (JSON of the plan to go on by, once a running job is asked to pause); `segments`,
+`ran_fast_ms` and `ran_eco_ms` (of an interruptible job: how many attempts left a checkpoint, and
+what they ran on each pool, wall ms); `reason` (of a rejection or cancellation); `N.dispatched`,
+`N.started`, `N.finished` (JSON) per attempt; `energy_mj`, `emissions_ug`, `baseline_ug`,
+`unpriced_mj`, the sums over all attempts.
 """
 
 from __future__ import annotations

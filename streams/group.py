@@ -116,17 +116,18 @@ class Group:
         return await self._with_deliveries(entries)
 
     async def renew(
-        self, leases: Sequence[Lease], fence_field: str, signal_field: str
-    ) -> list[str | None]:
-        """Keep the leases. For each: the record's signal ("" if none), None if it is lost."""
+        self, leases: Sequence[Lease], fence_field: str, *signal_fields: str
+    ) -> list[list[str] | None]:
+        """Keep the leases. For each: the record's signals ("" where unset), None if it is lost."""
         keys = [key for lease in leases for key in (lease.stream, lease.record)]
         arguments = [value for lease in leases for value in (lease.entry_id, lease.fence)]
+        fields = (fence_field, *signal_fields)
         reply = await RENEW(
-            self.redis,
-            keys,
-            [self.name, self.consumer, fence_field, signal_field, *arguments],
+            self.redis, keys, [self.name, self.consumer, len(fields), *fields, *arguments]
         )
-        return [None if signal is None else signal.decode() for signal in reply]
+        return [
+            None if signals is None else [each.decode() for each in signals] for signals in reply
+        ]
 
     async def leave(self) -> None:
         """Remove this consumer from every lane where it holds nothing."""

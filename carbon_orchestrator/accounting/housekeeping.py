@@ -1,13 +1,17 @@
-"""Bounds what grows: trims streams, removes silent consumers, forgets expired jobs."""
+"""Bounds what grows: trims streams, removes silent consumers, forgets expired jobs and the books
+of the past."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
 
+from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.lifecycle import TERMINAL
+from carbon_orchestrator.router.capacity import BUCKET_MS
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC
 from streams.commit import Transaction
@@ -68,6 +72,18 @@ class Housekeeping:
             await Group(self._client, CODEC, name, "", lanes).remove_idle(_CONSUMER_IDLE_MS)
         for state in sorted(TERMINAL):
             await self._forget(topology.index(state))
+        silent = wall_ms() - _CONSUMER_IDLE_MS
+        for pool, zone in topology.sites:
+            await self._client.zremrangebyscore(topology.workers(pool, zone), "-inf", silent)
+            await self._fold(topology.booked(pool, zone), self._runtime.now() // BUCKET_MS)
+
+    async def _fold(self, books: str, now: int) -> None:
+        """Put the changes of load before bucket `now` together into one, at `now`: the load from
+        then on stays the same. If they change meanwhile it is left for the next time."""
+        rows: Any = await self._client.hgetall(books)
+        change = fold(books, {name.decode(): value.decode() for name, value in rows.items()}, now)
+        if change is not None:
+            await self._committer.apply(change)
 
     async def _forget(self, index: str) -> None:
         """Take jobs whose records have expired off an index, oldest first."""
@@ -87,3 +103,14 @@ class Housekeeping:
             )
             if len(gone) < _CHUNK:
                 return
+
+
+def fold(books: str, changes: Mapping[str, str], now: int) -> Transaction | None:
+    """What `Housekeeping._fold` writes for the `changes` by bucket; None if nothing is past."""
+    oldest = sorted((bucket for bucket in changes if int(bucket) < now), key=int)[:_CHUNK]
+    past = {bucket: changes[bucket] for bucket in oldest}
+    if not past:
+        return None
+    transaction = Transaction().require_fields(books, past)
+    transaction.write("HDEL", books, *past)
+    return transaction.increment(books, str(now), sum(map(int, past.values())))

@@ -13,7 +13,13 @@ from typing import Any
 import msgspec
 
 from carbon_orchestrator.clock import day
-from carbon_orchestrator.events import EmissionsRecorded, JobCompleted, JobFailed
+from carbon_orchestrator.events import (
+    EmissionsRecorded,
+    Finish,
+    JobCompleted,
+    JobFailed,
+    JobSuspended,
+)
 from carbon_orchestrator.run_times import bucket
 from carbon_orchestrator.topology import Topology
 from streams.commit import Transaction
@@ -24,27 +30,32 @@ METRICS = {
     "completed": "jobs completed",
     "failed": "jobs failed for good",
     "cancelled": "jobs cancelled while running",
+    "suspended": "attempts suspended for a greener time",
     "run_ms": "wall time run, all attempts",
     "wait_ms": "grid time from submission to the start of the completing attempt",
     "deadlines_met": "jobs completed by their deadline",
     "deadlines_missed": "jobs completed after their deadline, or failed with one",
     "energy_mj": "energy, mJ",
     "emissions_ug": "emitted, µg CO2e",
-    "baseline_ug": "emitted had each attempt begun at its submission, µg CO2e",
+    "baseline_ug": "emitted had each job begun at its submission, µg CO2e",
     "unpriced_mj": "energy for which no intensity was known, mJ; not in the emissions",
 }
 GROUPS = ("day", "project", "type", "pool", "zone")
 
 
-def ended(event: JobCompleted | JobFailed) -> Iterator[tuple[str, int]]:
+def ended(event: Finish) -> Iterator[tuple[str, int]]:
     """The counts of the end of an attempt."""
     yield "attempts", 1
     yield "run_ms", event.run_ms
-    if isinstance(event, JobCompleted):
+    if isinstance(event, JobSuspended):
+        yield "suspended", 1
+    elif isinstance(event, JobCompleted):
         yield "completed", 1
         yield "wait_ms", max(0, event.started_at - event.submitted_at)
         if event.deadline is not None:
             yield ("deadlines_met" if event.at <= event.deadline else "deadlines_missed"), 1
+    elif not isinstance(event, JobFailed):
+        return
     elif event.cancelled:
         yield "cancelled", 1
     elif event.final:
@@ -61,18 +72,32 @@ def burnt(event: EmissionsRecorded) -> Iterator[tuple[str, int]]:
     yield "unpriced_mj", event.unpriced_mj
 
 
+def learned(event: Finish | EmissionsRecorded) -> Iterator[tuple[str, int]]:
+    """What an event teaches of its type on its pool, as `Learned.parse` reads it: a completed
+    job's whole run time, and the energy and run time of every attempt."""
+    if isinstance(event, EmissionsRecorded):
+        yield "energy_mj", event.energy_mj
+        return
+    yield "run_ms", event.run_ms
+    if isinstance(event, JobCompleted):
+        whole = event.run_ms if event.segments == 1 else event.total_run_ms
+        if whole is not None:  # it ran on one pool only
+            yield str(bucket(whole)), 1
+
+
 def account(transaction: Transaction, topology: Topology, event: Any, zone: str) -> str | None:
     """Add to `transaction` what the event counts for; returns the day that it counts in.
     Other events count for nothing (None)."""
-    if isinstance(event, JobCompleted | JobFailed):
+    if isinstance(event, Finish):
         amounts = ended(event)
-        if isinstance(event, JobCompleted):
-            durations = topology.durations(event.type, event.pool)
-            transaction.increment(durations, str(bucket(event.run_ms)), 1)
     elif isinstance(event, EmissionsRecorded):
         amounts, zone = burnt(event), event.zone or zone
     else:
         return None
+    durations = topology.durations(event.type, event.pool)
+    for name, amount in learned(event):
+        if amount:
+            transaction.increment(durations, name, amount)
     today = day(event.at)
     totals = topology.totals(today)
     suffix = f"|{event.project}|{event.type}|{event.pool}|{zone}"

@@ -28,8 +28,10 @@ JOB_COLUMNS = (
 )
 
 
-def pool_name(pool: str | None) -> str:
-    return _POOL_NAMES.get(pool or "", pool or "")
+def pool_name(pool: str | None, zone: str | None = None) -> str:
+    """Such as "ECO", or "ECO in FR" away from home."""
+    name = _POOL_NAMES.get(pool or "", pool or "")
+    return f"{name} in {zone}" if name and zone else name
 
 
 def why(reason: str | None) -> str:
@@ -42,13 +44,15 @@ def job_rows(jobs: Sequence[Mapping[str, Any]], now: str) -> Iterator[list[str]]
     for job in jobs:
         waiting, deadline = job["state"] not in TERMINAL, job.get("deadline")
         planned = job.get("planned_start")
-        pool = job.get("planned_pool") if planned else job.get("pool")
+        pool, zone = job.get("pool"), None
+        if planned:
+            pool, zone = job.get("planned_pool"), job.get("planned_zone")
         yield [
             job["id"],
             job["state"],
             job["type"],
             job["urgency"],
-            pool_name(pool),
+            pool_name(pool, zone),
             _briefly(planned, now) if planned else "",
             _briefly(deadline, now) if deadline and waiting else "",
             why(job.get("reason")),
@@ -86,18 +90,38 @@ def head(job: Mapping[str, Any], grid: Mapping[str, Any]) -> Iterator[tuple[str,
         yield "payload", text if len(text) <= _LONGEST_PAYLOAD else text[:_LONGEST_PAYLOAD] + "…"
     yield "submitted", f"{moment(job['submitted_at'])} UTC"
     yield "deadline", _deadline(job, now)
-    yield "pool", pool_name(job["pool"])
+    yield "pool", pool_name(job["pool"], job.get("zone"))
     if planned := job.get("planned_start"):
-        on = f" on {pool_name(job['planned_pool'])}" if job.get("planned_pool") else ""
+        place = pool_name(job.get("planned_pool"), job.get("planned_zone"))
+        on = f" on {place}" if place else ""
         yield "plan", f"starts {moment(planned)} UTC ({until(planned, now)}){on}"
         if latest := job.get("latest_start"):
             yield "at latest", f"{moment(latest)} UTC ({until(latest, now)})"
     if job["replans"] > 1:
         yield "re-planned", f"{job['replans'] - 1} times"
     yield "why", why(job.get("reason"))
+    yield "suspended", "; ".join(suspensions(job))
     if job["failures"]:
         yield "failures", f"{job['failures']} of {job['attempts']} attempts"
     yield from amounts(job, bool(grid.get("simulated")))
+
+
+def suspensions(job: Mapping[str, Any]) -> Iterator[str]:
+    """Such as "2026-01-31 14:02, resumed 18:30 on ECO" for each time; where it has not been
+    resumed, the first half."""
+    since, place = "", ""
+    for step in job["timeline"]:
+        if step["event"] == "suspended":
+            since = moment(step["at"])[:16]
+        elif step["event"] == "dispatched":
+            place = pool_name(step["pool"], step.get("zone"))
+        elif step["event"] == "started" and since:
+            again = moment(step["at"])[:16]
+            same_day = again[:10] == since[:10]
+            yield f"{since}, resumed {again[11:] if same_day else again} on {place}"
+            since = ""
+    if since:
+        yield since
 
 
 def amounts(job: Mapping[str, Any], simulated: bool) -> Iterator[tuple[str, str]]:
@@ -153,7 +177,7 @@ def step_text(step: Mapping[str, Any]) -> str:
     """What a step of the timeline says beyond its name."""
     parts = [why(step.get("reason"))]
     if step["event"] == "dispatched":
-        parts.insert(0, f"on {pool_name(step['pool'])}")
+        parts.insert(0, f"on {pool_name(step['pool'], step.get('zone'))}")
     elif step["event"] == "started":
         parts.insert(0, f"by {step['worker']}")
     elif step.get("planned_start") and "planned for" not in parts[0]:

@@ -9,6 +9,25 @@ from typing import Literal
 import msgspec
 
 StopReason = Literal["cancelled", "timeout", "interrupted"]
+HaltReason = Literal["cancelled", "suspended", "interrupted"]
+
+
+class Halt(asyncio.Event):
+    """Tells an attempt to stop, and why: `stop`, or `set` for a cancellation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reason: HaltReason = "cancelled"
+
+    def stop(self, reason: HaltReason) -> None:
+        """The first reason stands, but a cancellation has the last word."""
+        if reason == "cancelled" or not self.is_set():
+            self.reason = reason
+        self.set()
+
+    def suspending(self) -> bool:
+        """Whether it is to stop in order to go on later. Safe between threads."""
+        return self.is_set() and self.reason == "suspended"
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -16,6 +35,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
     stopped: StopReason | None = None  # why it was stopped from outside, if it was
     error: str | None = None  # one line for a person
+    done: bool = False  # it reached its end, perhaps after it was told to stop
     exit_code: int | None = None  # of a command; -N: killed by signal N
     cpu_ms: float = 0.0  # user and system time of everything that ran for the attempt
     applied: tuple[str, ...] = ()

@@ -11,19 +11,21 @@ from carbon_orchestrator.clock import GridClock
 from carbon_orchestrator.config import DEFAULT_ATTEMPTS, Config
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import (
-    EmissionsRecorded,
+    Decision,
     JobCompleted,
     JobDispatched,
     JobFailed,
     JobStarted,
+    JobSuspended,
     Pool,
 )
 from carbon_orchestrator.lifecycle import State
-from carbon_orchestrator.router.routing import Plan
-from carbon_orchestrator.signal.intensities import Intensities
-from carbon_orchestrator.signal.series import emissions_ug
+from carbon_orchestrator.router.capacity import Booking
+from carbon_orchestrator.router.waiting import Plan
 from carbon_orchestrator.topology import WORKER, Topology
-from carbon_orchestrator.worker.execution import Execution
+from carbon_orchestrator.worker.burnt import Grid, burnt
+from carbon_orchestrator.worker.execution import Execution, Outcome
+from carbon_orchestrator.worker.segments import FIRST, Segments, pause_plan
 from streams.codec import envelope
 from streams.commit import Transaction
 from streams.consumer import dead_letter
@@ -31,6 +33,7 @@ from streams.event import Entry
 
 _encode = msgspec.json.Encoder().encode
 _LONGEST_RETRY_SECONDS = 60.0
+_SUMS = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj")
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -48,6 +51,8 @@ class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     run_ms: int
     exit_code: int | None = None
     error: str | None = None
+    reason: str | None = None  # of a suspension
+    resume_at: int | None = None  # likewise
     output: str = ""
     output_bytes: int = 0
     energy_mj: int = 0
@@ -72,8 +77,8 @@ class Attempt(msgspec.Struct, frozen=True):
         return self.event.spec.job_id
 
 
-#: The fields of a record that `takeover` needs, in order.
-TAKEOVER_FIELDS = ("state", "attempt", "failures", "cancel", "dispatch")
+#: The fields of a record that `takeover` needs, in order, and then the request to pause.
+TAKEOVER_FIELDS = ("state", "attempt", "failures", "cancel", "dispatch", "suspend")
 
 
 def takeover(
@@ -107,16 +112,17 @@ class Attempts:
         """The first start: holds if the job still waits for just this attempt."""
         return self._started(attempt, "dispatched", {"attempt": str(attempt.number)}, at)
 
-    def take_over(self, attempt: Attempt, at: int) -> Transaction:
-        """Start again as the next attempt: holds if nobody else has meanwhile."""
+    def take_over(self, attempt: Attempt, at: int, suspend: str | None = None) -> Transaction:
+        """Start again as the next attempt: holds if nobody else has meanwhile, and its record's
+        request to pause is still `suspend`, which is withdrawn."""
         fence = {"attempt": str(attempt.number - 1), "dispatch": str(attempt.event.attempt)}
-        return self._started(attempt, "running", fence, at)
+        return self._started(attempt, "running", fence, at, suspend)
 
     def drop(self, entry: Entry) -> Transaction:
         """Acknowledge a delivery that has nothing left to say."""
         return Transaction().require_ack(entry.stream, WORKER, entry.id)
 
-    def give_up(self, attempt: Attempt, at: int) -> Transaction:
+    def give_up(self, attempt: Attempt, at: int, suspend: str | None = None) -> Transaction:
         """A job whose workers keep dying (an `attempt` to take over): failed, and a dead letter."""
         spec, entry = attempt.event.spec, attempt.entry
         reason = f"delivered {entry.deliveries} times; its workers died or lost their leases"
@@ -133,12 +139,23 @@ class Attempts:
             self.retention_s,
             only_if={"attempt": str(attempt.number)},
         )
+        if spec.interruptible:
+            self._withdraw(transaction, attempt, suspend)
         transaction.absorb(dead_letter(entry, WORKER, self.topology.dead_letters, reason))
+        self._leave(transaction, attempt)
         failed = JobFailed(**self._common(attempt, at, at, 0), error=reason, final=True)
         transaction.emit(self.topology.completions, envelope(failed, WORKER))
         return transaction
 
-    def _started(self, attempt: Attempt, old: State, fence: dict[str, str], at: int) -> Transaction:
+    def _started(
+        self,
+        attempt: Attempt,
+        old: State,
+        fence: dict[str, str],
+        at: int,
+        suspend: str | None = None,
+    ) -> Transaction:
+        spec = attempt.event.spec
         transaction = Transaction()
         record.move(
             transaction,
@@ -146,7 +163,7 @@ class Attempts:
             attempt.job_id,
             old,
             "running",
-            attempt.event.spec.submitted_at,
+            spec.submitted_at,
             {
                 "attempt": attempt.number,
                 "dispatch": attempt.event.attempt,
@@ -155,6 +172,12 @@ class Attempts:
             self.retention_s,
             only_if=fence,
         )
+        if spec.interruptible:
+            if old == "running":
+                self._withdraw(transaction, attempt, suspend)
+            else:
+                transaction.write("HDEL", self.topology.record(spec.job_id), "suspend")
+            transaction.put(self.topology.interruptible, spec.submitted_at, attempt.job_id)
         started = JobStarted(
             job_id=attempt.job_id,
             attempt=attempt.number,
@@ -162,9 +185,7 @@ class Attempts:
             pool=self.pool,
             worker=self.worker,
         )
-        transaction.emit(
-            self.topology.completions, envelope(started, WORKER, attempt.event.spec.traceparent)
-        )
+        transaction.emit(self.topology.completions, envelope(started, WORKER, spec.traceparent))
         return transaction
 
     def finish(
@@ -173,28 +194,30 @@ class Attempts:
         result: Execution,
         started_at: int,
         at: int,
-        intensities: Intensities,
+        grid: Grid,
         clock: GridClock,
+        before: Segments = FIRST,
     ) -> tuple[Transaction, bool]:
         """The end of an attempt: its outcome, energy and emissions, all or nothing; and
-        whether it is the job's end too."""
+        whether it is the job's end too. `before`, of an interruptible job: what its record
+        says; if that has changed the transaction does not hold."""
         spec, key = attempt.event.spec, self.topology.record(attempt.job_id)
-        job_type = self.config.types.get(spec.type)
-        emissions = self._emissions(attempt, result, started_at, at, intensities)
-        failed = result.outcome in ("failed", "timeout")
-        failures = attempt.failures + failed
-        # A type that this worker does not have may be another's: once is not enough to tell.
-        usual = DEFAULT_ATTEMPTS if job_type is None else job_type.max_attempts
-        most = spec.max_attempts if spec.max_attempts is not None else usual
-        again = result.outcome == "interrupted" or (failed and failures < most)
+        ran_before = clock.length(before.ran_ms / 1000)
+        emissions = burnt(
+            spec, attempt.number, self.pool, result.energy, started_at, at, ran_before, grid
+        )
+        outcome, plan, failures = self._verdict(attempt, result, before, at, clock)
         states: dict[str, State] = {"completed": "completed", "cancelled": "cancelled"}
-        new: State = "deferred" if again else states.get(result.outcome, "failed")
+        new: State = states.get(outcome, "failed") if plan is None else "deferred"
+        pause = plan if outcome == "suspended" else None
         finished = Finished(
             at=at,
-            outcome=result.outcome,
+            outcome=outcome,
             run_ms=result.run_ms,
             exit_code=result.exit_code,
             error=result.error,
+            reason=None if pause is None else pause.reason,
+            resume_at=None if pause is None else pause.start,
             output=result.output,
             output_bytes=result.output_bytes,
             energy_mj=emissions.energy_mj,
@@ -209,19 +232,16 @@ class Attempts:
             f"{attempt.number}.finished": _encode(finished),
             "failures": failures,
         }
-        wake: int | None = None
-        if again:
-            plan = self._retry_plan(result, failures, at, clock)
-            fields["plan"] = _encode(plan)
-            wake = plan.start
+        if plan is not None:
+            fields["plan"] = plan.encode()
         else:
             fields["ended_at"] = at
             if result.error is not None:
                 fields["reason"] = result.error
-        sums = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj")
-        first = attempt.number == 1
-        if first:  # nothing to add to yet
-            fields |= {name: getattr(emissions, name) for name in sums}
+        sums = {name: getattr(emissions, name) for name in _SUMS}
+        if attempt.number == 1:  # nothing to add to yet
+            fields |= sums
+            sums = {}
         transaction = Transaction()
         record.move(
             transaction,
@@ -232,77 +252,111 @@ class Attempts:
             spec.submitted_at,
             fields,
             self.retention_s,
-            wake,
+            None if plan is None else plan.start,
             only_if={"attempt": str(attempt.number)},
         )
+        self._leave(transaction, attempt)
+        if spec.interruptible:
+            if pause is not None:
+                transaction.require_field(key, "cancel", "")
+            self._withdraw(transaction, attempt, before.suspend, keep_room=pause is not None)
+            if outcome in ("suspended", "interrupted"):
+                sums |= {f"ran_{self.pool}_ms": result.run_ms, "segments": 1}
         transaction.require_ack(attempt.entry.stream, WORKER, attempt.entry.id)
-        for name in () if first else sums:
-            transaction.increment(key, name, getattr(emissions, name))
-        common = self._common(attempt, started_at, at, result.run_ms)
-        if result.outcome == "completed":
-            end: JobCompleted | JobFailed = JobCompleted(**common)
-        else:
-            end = JobFailed(
-                **common,
-                error=result.error or result.outcome,
-                final=not again,
-                cancelled=result.outcome == "cancelled",
-                exit_code=result.exit_code,
-            )
+        for name, amount in sums.items():
+            transaction.increment(key, name, amount)
+        end = self._end(attempt, result, started_at, at, outcome, plan, before)
         transaction.emit(self.topology.completions, envelope(end, WORKER, spec.traceparent))
         transaction.emit(self.topology.emissions, envelope(emissions, WORKER, spec.traceparent))
-        return transaction, not again
+        return transaction, plan is None
 
-    def _retry_plan(self, result: Execution, failures: int, at: int, clock: GridClock) -> Plan:
-        if result.outcome == "interrupted":
-            return Plan(at, at, "its worker was stopped; it runs again elsewhere")
-        delay = min(
-            seconds(self.config.retry_delay) * 2 ** max(0, failures - 1), _LONGEST_RETRY_SECONDS
-        )
+    def _verdict(
+        self,
+        attempt: Attempt,
+        result: Execution,
+        before: Segments,
+        at: int,
+        clock: GridClock,
+    ) -> tuple[Outcome, Plan | None, int]:
+        """What the attempt counts for, the plan of the next one, if there is one, and how many
+        have failed."""
+        spec, outcome = attempt.event.spec, result.outcome
+        if outcome == "suspended":
+            if before.cancel is not None:
+                return "cancelled", None, attempt.failures
+            if (plan := pause_plan(before.suspend)) is not None:
+                return outcome, plan, attempt.failures
+            outcome = "interrupted"  # asked to pause, and then the request was gone
+        if outcome == "interrupted":
+            reason = "its worker was stopped; it runs again elsewhere"
+            return outcome, Plan(at, at, reason), attempt.failures
+        if outcome in ("completed", "cancelled"):
+            return outcome, None, attempt.failures
+        failures = attempt.failures + 1
+        job_type = self.config.types.get(spec.type)
+        # A type that this worker does not have may be another's: once is not enough to tell.
+        usual = DEFAULT_ATTEMPTS if job_type is None else job_type.max_attempts
+        most = spec.max_attempts if spec.max_attempts is not None else usual
+        if failures >= most:
+            return outcome, None, failures
+        delay = min(seconds(self.config.retry_delay) * 2 ** (failures - 1), _LONGEST_RETRY_SECONDS)
         start = at + clock.length(delay)
         reason = f"attempt failed ({result.error}); tried again after {delay:g} s"
-        return Plan(at, start, reason, not_before=start)
+        return outcome, Plan(at, start, reason, not_before=start), failures
 
-    def _emissions(
+    def _end(
         self,
         attempt: Attempt,
         result: Execution,
         started_at: int,
         at: int,
-        intensities: Intensities,
-    ) -> EmissionsRecorded:
-        spec, energy = attempt.event.spec, result.energy
-        series, latest = intensities.series, intensities.latest
-        emitted = unpriced = baseline = 0
-        if energy.mj:
-            emitted, unpriced = emissions_ug(energy.mj, started_at, at, series)
-            # The baseline: the same run, begun the moment it was submitted.
-            baseline, baseline_unpriced = emissions_ug(
-                energy.mj, spec.submitted_at, spec.submitted_at + at - started_at, series
-            )
-            if baseline_unpriced:
-                # Nothing may be claimed as avoided for a time about which nothing is known.
-                baseline = emitted
-        return EmissionsRecorded(
-            job_id=spec.job_id,
-            attempt=attempt.number,
-            at=at,
-            started_at=started_at,
-            zone=intensities.zone,
-            pool=self.pool,
-            type=spec.type,
-            project=spec.project,
-            energy_mj=energy.mj,
-            energy_method=energy.method,
-            energy_uncertainty=energy.uncertainty,
-            emissions_ug=emitted,
-            baseline_ug=baseline,
-            unpriced_mj=unpriced,
-            intensity_source=latest.source if latest else None,
-            intensity_kind=latest.kind if latest else None,
-            estimated=latest.estimated if latest else False,
-            simulated=latest.simulated if latest else False,
+        outcome: Outcome,
+        plan: Plan | None,
+        before: Segments,
+    ) -> JobCompleted | JobSuspended | JobFailed:
+        common = self._common(attempt, started_at, at, result.run_ms)
+        if outcome == "completed":
+            total = before.total_ms(self.pool, result.run_ms)
+            return JobCompleted(**common, segments=before.count + 1, total_run_ms=total)
+        if outcome == "suspended" and plan is not None:
+            return JobSuspended(**common, resume_at=plan.start, reason=plan.reason)
+        return JobFailed(
+            **common,
+            error=result.error or outcome,
+            final=plan is None,
+            cancelled=outcome == "cancelled",
+            exit_code=result.exit_code,
         )
+
+    def _leave(self, transaction: Transaction, attempt: Attempt) -> None:
+        """The attempt no longer takes up the room that was booked for it."""
+        self._give_back(transaction, attempt.event.decision)
+        if attempt.event.spec.interruptible:
+            transaction.drop(self.topology.interruptible, attempt.job_id)
+
+    def _withdraw(
+        self,
+        transaction: Transaction,
+        attempt: Attempt,
+        suspend: str | None,
+        *,
+        keep_room: bool = False,
+    ) -> None:
+        """Guard that the request to pause is still `suspend` and take it off the record, with
+        the room that was booked for going on later."""
+        key = self.topology.record(attempt.job_id)
+        transaction.require_field(key, "suspend", suspend or "")
+        if suspend is None:
+            return
+        transaction.write("HDEL", key, "suspend")
+        plan = pause_plan(suspend)
+        if plan is not None and not keep_room:
+            self._give_back(transaction, plan)
+
+    def _give_back(self, transaction: Transaction, plan: Plan | Decision) -> None:
+        if plan.end is not None and plan.pool is not None:
+            books = self.topology.booked(plan.pool, plan.zone or "")
+            Booking.of(plan.start, plan.end).write(transaction, books, -1)
 
     def _common(self, attempt: Attempt, started_at: int, at: int, run_ms: int) -> dict[str, Any]:
         spec = attempt.event.spec

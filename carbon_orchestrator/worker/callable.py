@@ -68,7 +68,7 @@ class PythonHandler:
         if self._is_async:
             call = _AsyncCall(self.function(payload, context), context, timeout, grace, cancel)
             await call.run()
-            return self._ended(call, output, (), self._limitations)
+            return self._ended(call, context, output, (), self._limitations)
         self._abandoned = [thread for thread in self._abandoned if thread.is_alive()]
         if len(self._abandoned) >= self._slots:
             return Ended(error=f"{len(self._abandoned)} abandoned calls of this type still run")
@@ -76,11 +76,12 @@ class PythonHandler:
         await threaded.run(timeout, grace, cancel)
         if threaded.abandoned:
             self._abandoned.append(threaded.thread)
-        return self._ended(threaded, output, threaded.applied, threaded.limitations)
+        return self._ended(threaded, context, output, threaded.applied, threaded.limitations)
 
     def _ended(
         self,
         call: _AsyncCall | _ThreadCall,
+        context: JobContext,
         output: OutputTail,
         applied: tuple[str, ...],
         limitations: tuple[str, ...],
@@ -100,6 +101,8 @@ class PythonHandler:
         return Ended(
             stopped=call.stopped,
             error=error,
+            # Who asked, was told to stop, and returned has done what it was told.
+            done=call.fault is None and not call.abandoned and not context.told,
             cpu_ms=call.cpu_s * 1000,
             applied=applied,
             limitations=limitations,

@@ -97,6 +97,7 @@ async def run_command(
     return Ended(
         stopped=child.stopped,
         error=exit_error(exit_code),
+        done=exit_code == 0,
         exit_code=exit_code,
         cpu_ms=cpu_s * 1000,
         applied=applied,

@@ -11,21 +11,26 @@ import anyio
 import msgspec
 import structlog
 
+from carbon_orchestrator.clock import wall_ms
+from carbon_orchestrator.config import ConfigError
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import JobDispatched, Pool
 from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.intensities import Intensities
-from carbon_orchestrator.topology import CODEC, WORKER
+from carbon_orchestrator.topology import CODEC, WORKER, site
+from carbon_orchestrator.worker.attempt import Halt
 from carbon_orchestrator.worker.attempts import TAKEOVER_FIELDS, Attempt, Attempts, takeover
+from carbon_orchestrator.worker.burnt import Grid
 from carbon_orchestrator.worker.energy import EnergyMeter
-from carbon_orchestrator.worker.execution import Executor
+from carbon_orchestrator.worker.execution import Execution, Executor
 from carbon_orchestrator.worker.guardian import Guardian
 from carbon_orchestrator.worker.leftovers import clear
+from carbon_orchestrator.worker.segments import FIRST, SEGMENTS_FIELDS, Segments
 from streams.commit import Transaction
 from streams.consumer import begin, bury_faults, dead_letter
 from streams.errors import CommitUnknown, is_missing_group, is_transient
-from streams.event import Entry
+from streams.event import Entry, Message
 from streams.group import Lease
 from streams.retry import backoff
 from streams.scripts import GATHER
@@ -40,14 +45,14 @@ _COMMIT_WAITS = (1.0, 2.0, 4.0, 8.0, *(10.0,) * 15)
 
 class _Running(msgspec.Struct):
     attempt: Attempt
-    cancel: asyncio.Event
+    halt: Halt
     task: asyncio.Task[None] | None = None
     lost: bool = False  # the lease is another's: whatever comes out does not count
-    interrupted: bool = False  # the worker stops: the job goes on elsewhere
 
 
 class WorkerRole:
-    """One worker process of one pool."""
+    """One worker process of one pool of a zone, by default the home zone. ConfigError for a
+    zone or pool that is not configured."""
 
     def __init__(
         self,
@@ -58,22 +63,34 @@ class WorkerRole:
         *,
         slots: int | None = None,
         meter: EnergyMeter | None = None,
+        zone: str | None = None,
     ) -> None:
         self.runtime = runtime
         self.pool = pool
         config, topology = runtime.config, runtime.topology
+        home = config.zone
+        away = "" if zone is None or zone == home else zone
+        if (pool, away) not in topology.sites:
+            raise ConfigError(
+                f"there is no pool {site(pool, away)!r}: name it in the configuration's "
+                f"[zones.{away}], or choose another of the zones {', '.join([home, *config.zones])}"
+            )
         self.slots = slots if slots is not None else config.pools[pool].slots
-        self.name = runtime.consumer_name(f"worker-{pool}")
+        self.name = runtime.consumer_name(f"worker-{site(pool, away)}")
         self.attempts = Attempts(topology, config, pool, self.name)
         self.executor = Executor(config, pool, guardian, data_dir, meter)
-        self.intensities = Intensities(config.zone, Bands.of(config.threshold))
-        self.table = Table(runtime.connect(), CODEC, topology.intensity, self.intensities.apply)
-        self.group = runtime.group(WORKER, self.name, topology.dispatch_lanes(pool))
+        bands = Bands.of(config.threshold)
+        at_home = Intensities(home, bands)
+        self.grid = Grid(Intensities(away, bands) if away else at_home, at_home)
+        self.table = Table(runtime.connect(), CODEC, topology.intensity, self._observe)
+        lanes = topology.dispatch_lanes(pool, away)
+        self.group = runtime.group(WORKER, self.name, lanes)
+        self._renewals = runtime.group(WORKER, self.name, lanes)
+        self._offers = topology.workers(pool, away)
         self.lease_ms = round(config.lease_s * 1000)
         #: Seconds between looks for jobs whose worker is silent.
         self._look_around = min(1.0, config.lease_s / 4)
         self._committer = runtime.committer()
-        self._renewals = runtime.group(WORKER, self.name, topology.dispatch_lanes(pool))
         self._reader = runtime.connect()
         self._running: dict[tuple[str, str], _Running] = {}
         self._slot_freed = asyncio.Event()
@@ -89,6 +106,20 @@ class WorkerRole:
             tasks.start_soon(self.table.run, self.runtime.stop)
             tasks.start_soon(self._heartbeats)
             tasks.start_soon(self._work)
+        try:
+            with anyio.fail_after(5):
+                await self._reader.zrem(self._offers, self._offer)
+        except Exception as error:
+            log.info("left without saying so", error=str(error))
+
+    def _observe(self, message: Message) -> None:
+        self.grid.home.apply(message)
+        if self.grid.here is not self.grid.home:
+            self.grid.here.apply(message)
+
+    @property
+    def _offer(self) -> str:
+        return f"{self.name}:{self.slots}"
 
     async def _work(self) -> None:
         stop = self.runtime.stop
@@ -215,17 +246,17 @@ class WorkerRole:
                     self._launch(attempt, at)
             elif entry.deliveries > self.runtime.config.limits.deliveries:
                 log.error("job given up", job=attempt.job_id, deliveries=entry.deliveries)
-                await self._committer.apply(self.attempts.give_up(attempt, at))
-            elif await self._committer.apply(self.attempts.take_over(attempt, at)):
+                await self._committer.apply(self.attempts.give_up(attempt, at, _text(row[5])))
+            elif await self._committer.apply(self.attempts.take_over(attempt, at, _text(row[5]))):
                 log.warning("job taken over", job=attempt.job_id, attempt=attempt.number)
                 self._launch(attempt, at, cancelled=row[3] is not None)
 
     # -- running -----------------------------------------------------------------------------------
 
     def _launch(self, attempt: Attempt, at: int, *, cancelled: bool = False) -> None:
-        running = _Running(attempt, asyncio.Event())
+        running = _Running(attempt, Halt())
         if cancelled:
-            running.cancel.set()
+            running.halt.stop("cancelled")
         self._running[(attempt.entry.stream, attempt.entry.id)] = running
         running.task = asyncio.create_task(self._run(running, at))
 
@@ -234,18 +265,9 @@ class WorkerRole:
         key = (attempt.entry.stream, attempt.entry.id)
         try:
             result = await self.executor.run(
-                attempt.event.spec, attempt.number, str(attempt.number), running.cancel
+                attempt.event.spec, attempt.number, str(attempt.number), running.halt
             )
-            if running.lost:
-                return
-            if running.interrupted and result.outcome == "cancelled":
-                result = msgspec.structs.replace(result, outcome="interrupted")
-            clock = self.runtime.clock
-            done, final = self.attempts.finish(
-                attempt, result, started_at, clock.now(), self.intensities, clock
-            )
-            recorded = await self._commit_end(attempt, done)
-            if recorded and final:
+            if not running.lost and await self._ended(attempt, result, started_at):
                 await self.executor.discard(attempt.job_id)
         except Exception:
             # The lease runs out and the job is delivered again.
@@ -254,28 +276,55 @@ class WorkerRole:
             del self._running[key]
             self._slot_freed.set()
 
-    async def _commit_end(self, attempt: Attempt, end: Transaction) -> bool:
-        """The work is done: keep trying to say so while the server is away. Whether it counts."""
+    async def _ended(self, attempt: Attempt, result: Execution, started_at: int) -> bool:
+        """Record the end of an attempt; whether it is the job's. The work is done: keep trying
+        to say so while the server is away."""
+        clock = self.runtime.clock
+        at = clock.now()
         for wait in _COMMIT_WAITS:
             try:
-                if await self._committer.apply(end):
-                    return True
+                before = await self._before(attempt)
+                if before is not None:
+                    end, final = self.attempts.finish(
+                        attempt, result, started_at, at, self.grid, clock, before
+                    )
+                    if await self._committer.apply(end):
+                        return final
+                    if attempt.event.spec.interruptible:
+                        continue  # asked to pause or to stop just now, or lost: look again
                 log.warning(
                     "end of attempt not counted: another worker has taken over",
                     job=attempt.job_id,
                     attempt=attempt.number,
                 )
                 return False
-            except CommitUnknown:
+            except Exception as error:
+                if not isinstance(error, CommitUnknown) and not is_transient(error):
+                    raise
                 await asyncio.sleep(wait)
         log.error("end of attempt lost", job=attempt.job_id)
         return False
 
+    async def _before(self, attempt: Attempt) -> Segments | None:
+        """What an attempt's end has to know of the record; None where it is another's by now."""
+        if not attempt.event.spec.interruptible:
+            return FIRST
+        key = self.runtime.topology.record(attempt.job_id)
+        (row,) = await GATHER(self._reader, [key], list(SEGMENTS_FIELDS))
+        return Segments.of(row, attempt.number)
+
     async def _heartbeats(self) -> None:
-        """Renew every lease several times per lease; hear of cancellations that way."""
+        """Several times a lease: offer the slots, renew every lease, and hear that way who is to
+        stop or to pause."""
         topology = self.runtime.topology
         pause = min(1.0, self.lease_ms / 5000)
         while not self._heartbeat_stop.is_set():
+            try:
+                if not self.runtime.stop.is_set():
+                    await self._renewals.redis.zadd(self._offers, {self._offer: wall_ms()})
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("offering slots failed, going on")
             with anyio.move_on_after(pause):
                 await self._heartbeat_stop.wait()
             current = list(self._running.values())
@@ -291,7 +340,7 @@ class WorkerRole:
                 for each in current
             ]
             try:
-                signals = await self._renewals.renew(leases, "attempt", "cancel")
+                signals = await self._renewals.renew(leases, "attempt", "cancel", "suspend")
             except Exception as error:
                 if not is_transient(error):
                     log.exception("heartbeat failed, going on")
@@ -300,9 +349,13 @@ class WorkerRole:
                 if signal is None:
                     log.warning("lease lost, job stopped", job=each.attempt.job_id)
                     each.lost = True
-                    each.cancel.set()
-                elif signal:
-                    each.cancel.set()
+                    each.halt.stop("cancelled")
+                    continue
+                cancel, suspend = signal
+                if cancel:
+                    each.halt.stop("cancelled")
+                elif suspend and each.attempt.event.spec.interruptible:
+                    each.halt.stop("suspended")
 
     async def _drain(self) -> None:
         """Let running jobs end; what does not in time is interrupted and runs elsewhere."""
@@ -317,8 +370,7 @@ class WorkerRole:
             log.info("draining", pool=self.pool, jobs=len(tasks))
             await asyncio.wait(tasks, timeout=seconds(self.runtime.config.drain))
         for running in self._running.values():
-            running.interrupted = not running.cancel.is_set()
-            running.cancel.set()
+            running.halt.stop("interrupted")
         if left := [task for task in tasks if not task.done()]:
             await asyncio.wait(left, timeout=60)
         self._heartbeat_stop.set()
@@ -333,3 +385,7 @@ def _dispatched(entry: Entry) -> JobDispatched | None:
     """The one event that a dispatch entry carries; None where it is anything else."""
     event = entry.messages[0].event if len(entry.messages) == 1 and not entry.faults else None
     return event if isinstance(event, JobDispatched) else None
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()

@@ -12,7 +12,17 @@ from carbon_orchestrator.worker.output import OutputTail
 class JobContext:
     """What a handler is told about its attempt, and what it may tell. Safe between threads."""
 
-    __slots__ = ("_cancelled", "_directory", "_output", "attempt", "fence", "job_id", "pool")
+    __slots__ = (
+        "_cancelled",
+        "_directory",
+        "_output",
+        "_suspending",
+        "attempt",
+        "fence",
+        "job_id",
+        "pool",
+        "told",
+    )
 
     def __init__(
         self,
@@ -22,6 +32,7 @@ class JobContext:
         fence: str,
         directory: Callable[[str], Path],
         output: OutputTail,
+        suspending: Callable[[], bool] = lambda: False,
     ) -> None:
         self.job_id = job_id
         self.attempt = attempt
@@ -29,7 +40,9 @@ class JobContext:
         self.fence = fence  # grows with each attempt: give it to stores that refuse older ones
         self._directory = directory
         self._output = output
+        self._suspending = suspending
         self._cancelled = False
+        self.told = False  # whether the handler has asked and was told to stop
 
     @property
     def checkpoint_dir(self) -> Path:
@@ -39,8 +52,19 @@ class JobContext:
         return directory
 
     def cancelled(self) -> bool:
-        """Whether the attempt is to stop: cancelled, out of time, or the worker shuts down."""
+        """Whether the attempt is to stop: cancelled, suspended, out of time, or the worker
+        shuts down."""
+        self.told |= self._cancelled
         return self._cancelled
+
+    def suspending(self) -> bool:
+        """Whether it is to stop in order to go on later, from what it leaves in
+        `checkpoint_dir`. A handler that was told so (or by `cancelled`) and returns is resumed;
+        one that returns without having asked is taken to be done. An async handler is
+        cancelled besides: raise that on, or return only what is the job's result."""
+        suspending = self._cancelled and self._suspending()
+        self.told |= suspending
+        return suspending
 
     def log(self, text: str) -> None:
         """Add a line to the job's output, of which the tail is kept."""

@@ -17,7 +17,7 @@ import structlog
 from carbon_orchestrator.config import Config, ConfigError, JobType, command_line
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Pool, Spec
-from carbon_orchestrator.worker.attempt import Ended
+from carbon_orchestrator.worker.attempt import Ended, Halt
 from carbon_orchestrator.worker.callable import PythonHandler, one_line
 from carbon_orchestrator.worker.command import base_environment, run_command
 from carbon_orchestrator.worker.context import JobContext
@@ -27,7 +27,7 @@ from carbon_orchestrator.worker.output import OutputTail
 
 log = structlog.get_logger(__name__)
 
-Outcome = Literal["completed", "failed", "cancelled", "timeout", "interrupted"]
+Outcome = Literal["completed", "failed", "cancelled", "suspended", "timeout", "interrupted"]
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
 _REFRESH = 60.0  # seconds; energy counters wrap after many minutes at the soonest
@@ -141,10 +141,11 @@ class Executor:
         name = job_id if plain else "x-" + hashlib.sha256(job_id.encode()).hexdigest()
         return f"{self._directories}/{name}"
 
-    async def run(self, spec: Spec, attempt: int, fence: str, cancel: asyncio.Event) -> Execution:
+    async def run(self, spec: Spec, attempt: int, fence: str, halt: Halt) -> Execution:
         """Run one attempt to its end; never raises for the job's faults.
 
-        It ends early, with the type's grace, when `cancel` is set or its timeout has passed.
+        It ends early, with the type's grace, when `halt` is set or its timeout has passed; one
+        that is to be suspended and reaches its own end within the grace is completed.
         Cancelling the caller ends it too, and raises Interrupted (a CancelledError).
         """
         kind = self._types.get(spec.type)
@@ -152,26 +153,25 @@ class Executor:
         began = time.monotonic()
         if kind is None:
             ended = Ended(error=f"this worker has no job type {spec.type!r}")
-            return _execution(ended, "", output, began, self.meter.end(None, 0.0), ())
+            return _execution(ended, "failed", "", output, began, self.meter.end(None, 0.0), ())
         reading = self.meter.begin(kind.gpus)
         self._enter()
         try:
             if kind.handler is not None:
-                ended = await self._call(kind, kind.handler, spec, attempt, fence, cancel, output)
+                ended = await self._call(kind, kind.handler, spec, attempt, fence, halt, output)
             else:
-                ended = await self._command(kind, spec, attempt, fence, cancel, output)
+                ended = await self._command(kind, spec, attempt, fence, halt, output)
         except Exception as error:  # ours, not the job's; the worker goes on all the same
             log.exception("execution.broken", job_id=spec.job_id, attempt=attempt)
             ended = Ended(error=f"internal error: {one_line(error)}")
         finally:
             self._leave()
         energy = self.meter.end(reading, ended.cpu_ms)
-        why = ""
-        if ended.stopped is not None:
-            timeout = kind.timeout if spec.timeout is None else spec.timeout
-            why = f"timed out after {timeout:g} s" if ended.stopped == "timeout" else ended.stopped
-        execution = _execution(ended, why, output, began, energy, kind.limitations)
-        if execution.outcome == "interrupted":
+        outcome, why = _outcome(ended, halt)
+        if outcome == "timeout":
+            why = f"timed out after {kind.timeout if spec.timeout is None else spec.timeout:g} s"
+        execution = _execution(ended, outcome, why, output, began, energy, kind.limitations)
+        if ended.stopped == "interrupted":
             raise Interrupted(execution)
         return execution
 
@@ -191,7 +191,7 @@ class Executor:
         spec: Spec,
         attempt: int,
         fence: str,
-        cancel: asyncio.Event,
+        halt: Halt,
         output: OutputTail,
     ) -> Ended:
         directory = self.directory(spec.job_id)
@@ -220,7 +220,7 @@ class Executor:
             cpus=self._placement.cpus,
             timeout=kind.timeout if spec.timeout is None else spec.timeout,
             grace=kind.grace,
-            cancel=cancel,
+            cancel=halt,
         )
 
     async def _call(
@@ -230,21 +230,23 @@ class Executor:
         spec: Spec,
         attempt: int,
         fence: str,
-        cancel: asyncio.Event,
+        halt: Halt,
         output: OutputTail,
     ) -> Ended:
         try:
             payload: dict[str, Any] = _decode_object(spec.payload)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             return Ended(error=f"the payload is not a JSON object: {error}")
-        context = JobContext(spec.job_id, attempt, self._pool, fence, self.directory, output)
+        context = JobContext(
+            spec.job_id, attempt, self._pool, fence, self.directory, output, halt.suspending
+        )
         return await handler.run(
             payload,
             context,
             output,
             timeout=kind.timeout if spec.timeout is None else spec.timeout,
             grace=kind.grace,
-            cancel=cancel,
+            cancel=halt,
         )
 
     def _enter(self) -> None:
@@ -266,8 +268,21 @@ class Executor:
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
+def _outcome(ended: Ended, halt: Halt) -> tuple[Outcome, str]:
+    """The outcome, and what stopped the attempt, if something did and it matters."""
+    if ended.stopped is None:
+        return ("completed" if ended.error is None else "failed"), ""
+    if ended.stopped != "cancelled":
+        return ended.stopped, ended.stopped
+    if halt.reason == "suspended":
+        # However it took the request, it goes on later from its latest checkpoint.
+        return ("completed" if ended.done else "suspended"), ""
+    return halt.reason, halt.reason
+
+
 def _execution(
     ended: Ended,
+    outcome: Outcome,
     why: str,
     output: OutputTail,
     began: float,
@@ -275,14 +290,10 @@ def _execution(
     limitations: tuple[str, ...],
 ) -> Execution:
     """`why`: what stopped it, if something did; it goes before what came of that."""
-    outcome: Outcome
     error = ended.error
-    if ended.stopped is not None:
-        outcome = ended.stopped
+    if why:
         # A command's exit code after our own signal tells nothing more.
         error = f"{why}; {error}" if error is not None and ended.exit_code is None else why
-    else:
-        outcome = "completed" if error is None else "failed"
     return Execution(
         outcome=outcome,
         exit_code=ended.exit_code,

@@ -213,7 +213,7 @@ async def test_a_lease_is_renewed_while_the_record_says_it_is_ours(
     await order(committer, orders, "tea", "jam", "bread")
     entries = await group.take(3)
     records = [partition.key(f"order:{n}") for n in range(3)]
-    await redis.hset(records[0], mapping={"attempt": "1"})
+    await redis.hset(records[0], mapping={"attempt": "1", "pause": "later"})
     await redis.hset(records[1], mapping={"attempt": "1", "cancel": "changed my mind"})
     await redis.hset(records[2], mapping={"attempt": "2"})  # somebody else's by now
     leases = [
@@ -222,9 +222,9 @@ async def test_a_lease_is_renewed_while_the_record_says_it_is_ours(
     lost = Lease(orders, entries[0].id, partition.key("order:none"), "1")
 
     await until(lambda: idle_for(redis, orders, 30))
-    signals = await group.renew([*leases, lost], "attempt", "cancel")
+    signals = await group.renew([*leases, lost], "attempt", "cancel", "pause")
 
-    assert signals == ["", "changed my mind", None, None]
+    assert signals == [["", "later"], ["changed my mind", ""], None, None]
     # Renewed entries are fresh again, while the third is on its way to being claimed.
     rows = await redis.execute_command("XPENDING", orders, "shipping", "-", "+", 10)
     idle = [row[2] for row in rows]

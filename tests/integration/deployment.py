@@ -130,9 +130,11 @@ class Deployment:
     def accounting(self) -> Part:
         return self._part(Accounting)
 
-    def worker(self, pool: Pool, slots: int | None = None) -> Part:
+    def worker(self, pool: Pool, slots: int | None = None, zone: str | None = None) -> Part:
         return self._part(
-            lambda runtime: WorkerRole(runtime, pool, self.data, self._guardian, slots=slots)
+            lambda runtime: WorkerRole(
+                runtime, pool, self.data, self._guardian, slots=slots, zone=zone
+            )
         )
 
     def signal(self, spec: str = "simulated", speed: float | None = None) -> Part:
@@ -266,18 +268,22 @@ class Deployment:
         return [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in rows]
 
     async def routing(self) -> None:
-        """Wait until every router and worker knows the latest intensity."""
-        entries: Any = await self.redis.xrevrange(self.topology.intensity, count=1)
-        latest = entries[0][0].decode() if entries else ""
+        """Wait until every router and worker knows the latest intensity of its zones."""
+        latest: dict[str, str] = {}
+        for entry_id, fields in await _rows(self.url, self.topology.intensity):
+            entry = CODEC.entry(self.topology.intensity, entry_id.decode(), tuple(fields))
+            latest |= {message.event.zone: entry.id for message in entry.messages}
         roles = [part.role for part in self.parts]
-        followers = [role.grids for role in roles if hasattr(role, "grids")]
-        followers += [[role.intensities] for role in roles if hasattr(role, "intensities")]
+        grids: list[Intensities] = []
+        for role in roles:
+            grids += getattr(role, "grids", ())
+            grids += getattr(role, "grid", ())
 
-        def heard(grids: list[Intensities]) -> bool:
-            known = {(each.outlook().intensity_id or "").partition("/")[0] for each in grids}
-            return latest in known
+        def heard(grid: Intensities) -> bool:
+            known = (grid.outlook().intensity_id or "").partition("/")[0]
+            return known == latest.get(grid.zone, "")
 
-        await until(lambda: all(heard(grids) for grids in followers))
+        await until(lambda: all(map(heard, grids)))
 
     async def settled_router(self) -> None:
         """Wait until the routers have nothing left to read."""
@@ -332,6 +338,9 @@ async def check_records(deployment: Deployment) -> None:
     assert not unlisted, "listed without a record"
     waking = set(await deployment.waking())
     assert waking == set(await deployment.ids("deferred"))
+    running = set(await deployment.ids("running"))
+    interruptible = await redis.zrange(topology.interruptible, 0, -1)
+    assert {each.decode() for each in interruptible} <= running
     if names:
         await redis.unlink(*names)
 

@@ -21,6 +21,7 @@ from carbon_orchestrator.config import (
     complete,
 )
 from carbon_orchestrator.events import Spec
+from carbon_orchestrator.worker.attempt import Halt
 from carbon_orchestrator.worker.context import JobContext
 from carbon_orchestrator.worker.energy import EnergyMeter
 from carbon_orchestrator.worker.execution import Executor, Interrupted
@@ -92,8 +93,8 @@ def spec(kind: str, payload: str = "{}", job_id: str = "job1", **fields: Any) ->
     return Spec(job_id=job_id, type=kind, submitted_at=0, payload=raw, **fields)
 
 
-async def run(executor: Executor, job: Spec, cancel: asyncio.Event | None = None) -> Any:
-    return await executor.run(job, 2, "fence9", cancel or asyncio.Event())
+async def run(executor: Executor, job: Spec, cancel: Halt | None = None) -> Any:
+    return await executor.run(job, 2, "fence9", cancel or Halt())
 
 
 async def test_a_callable(executor: Executor) -> None:
@@ -140,7 +141,7 @@ async def test_what_goes_wrong_is_told(
 
 @pytest.mark.parametrize("kind", ["patient", "sleep", "long"])
 async def test_cancelling(executor: Executor, kind: str) -> None:
-    cancel = asyncio.Event()
+    cancel = Halt()
     asyncio.get_running_loop().call_later(0.05, cancel.set)
     execution = await run(executor, spec(kind, timeout=20), cancel)
     assert (execution.outcome, execution.error) == ("cancelled", "cancelled")
@@ -235,7 +236,7 @@ async def test_counters_are_read_while_jobs_run_and_no_longer(tmp_path: Path) ->
     meter = EnergyMeter(config.power, powercap=tmp_path / "powercap")
     assert meter.wraps
     executor = Executor(config, "eco", Guardian(), tmp_path, meter)
-    cancel = asyncio.Event()
+    cancel = Halt()
     tasks = [
         asyncio.create_task(run(executor, spec("patient", job_id=name), cancel)) for name in "ab"
     ]

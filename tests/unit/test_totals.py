@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from carbon_orchestrator.accounting.totals import METRICS, account, burnt, ended, report
 from carbon_orchestrator.clock import day
-from carbon_orchestrator.events import EmissionsRecorded, JobCompleted, JobFailed, JobStarted
+from carbon_orchestrator.events import (
+    EmissionsRecorded,
+    Finish,
+    JobCompleted,
+    JobFailed,
+    JobStarted,
+    JobSuspended,
+)
+from carbon_orchestrator.run_times import Learned, bucket
 from carbon_orchestrator.topology import Topology
 from streams.commit import Committer, Transaction
 from streams.connection import connect
@@ -42,7 +50,13 @@ finish: dict[str, Any] = {
     "submitted_at": st.integers(START, START + DAY),
     "deadline": st.none() | st.integers(START, START + 3 * DAY),
 }
-completions = st.builds(JobCompleted, **finish)
+completions = st.builds(JobCompleted, **finish) | st.builds(
+    JobCompleted,
+    **finish,
+    segments=st.integers(2, 4),
+    total_run_ms=st.none() | st.integers(10**9, 10**10),
+)
+suspensions = st.builds(JobSuspended, **finish, resume_at=st.just(START), reason=st.just("r"))
 failures = st.builds(
     JobFailed, **finish, error=st.just("e"), final=st.booleans(), cancelled=st.booleans()
 )
@@ -58,17 +72,34 @@ emissions = st.builds(
     unpriced_mj=amounts,
 )
 started = st.just(JobStarted(job_id="x", attempt=1, at=START, pool="fast", worker="w"))
-events = st.lists(completions | failures | emissions | started, max_size=30)
+events = st.lists(completions | suspensions | failures | emissions | started, max_size=30)
 
 
 def expected(all_events: list[Any]) -> Counter[str]:
     sums: Counter[str] = Counter()
     for event in all_events:
-        if isinstance(event, JobCompleted | JobFailed):
+        if isinstance(event, Finish):
             sums.update(dict(ended(event)))
         elif isinstance(event, EmissionsRecorded):
             sums.update(dict(burnt(event)))
     return +sums
+
+
+def taught(all_events: list[Any], kind: str) -> Learned:
+    """What ECO's runs of a type teach: only whole runs count for the length of one."""
+    counts: Counter[int] = Counter()
+    energy = run = 0
+    for event in all_events:
+        if isinstance(event, JobStarted) or (event.type, event.pool) != (kind, "eco"):
+            continue
+        if isinstance(event, EmissionsRecorded):
+            energy += event.energy_mj
+            continue
+        run += event.run_ms
+        if isinstance(event, JobCompleted):
+            whole = event.run_ms if event.segments == 1 else event.total_run_ms
+            counts.update([] if whole is None else [bucket(whole)])
+    return Learned(dict(counts), energy, run)
 
 
 @SERVER
@@ -108,6 +139,9 @@ async def test_any_order_batching_and_repetition_gives_the_sum_of_the_parts(
             for row in report(days, by):
                 parts.update(row.sums)
             assert +parts == +sums, by
+        for kind in ("a", "b"):
+            fields = await redis.hgetall(topology.durations(kind, "eco"))  # type: ignore[misc]
+            assert Learned.parse(fields) == taught(all_events, kind)
         for row in report(days, ("day",)):
             of_day = [each for each in all_events if day(each.at) == row.group["day"]]
             assert +Counter(row.sums) == expected(of_day)
@@ -117,13 +151,13 @@ async def test_any_order_batching_and_repetition_gives_the_sum_of_the_parts(
         await committer.aclose()
 
 
-@given(completions | failures)
-def test_each_end_is_one_attempt_and_at_most_one_outcome(event: JobCompleted | JobFailed) -> None:
+@given(completions | suspensions | failures)
+def test_each_end_is_one_attempt_and_at_most_one_outcome(event: Finish) -> None:
     counts = dict(ended(event))
     assert counts.keys() <= METRICS.keys()
     assert counts["attempts"] == 1
     outcomes = [counts.get(name, 0) for name in ("completed", "failed", "cancelled")]
-    assert sum(outcomes) <= 1
+    assert sum(outcomes) + counts.get("suspended", 0) <= 1
     met, missed = counts.get("deadlines_met", 0), counts.get("deadlines_missed", 0)
     assert met + missed <= 1
     if event.deadline is None:
