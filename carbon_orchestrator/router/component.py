@@ -14,7 +14,7 @@ import anyio
 import structlog
 
 from carbon_orchestrator.events import POOLS, CancelRequested, JobSubmitted
-from carbon_orchestrator.router.books import Books
+from carbon_orchestrator.router.books import UNDER_WAY_SECONDS, Books
 from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.router.routing import Known, Routing
 from carbon_orchestrator.router.sites import Sites
@@ -166,6 +166,8 @@ class Router:
     async def _sweep(self, index: str, act: Callable[[list[str]], Awaitable[int]]) -> None:
         """`act` on all members of a sorted set that are there throughout, in chunks."""
         cursor = b"0"
+        if self.books is not None:
+            await self.books.settle(self._sweeper, self.runtime.stop)
         while not self.runtime.stop.is_set():
             if self.books is not None:
                 await self.books.read(self._sweeper)
@@ -265,13 +267,13 @@ class Router:
     # -- run times ---------------------------------------------------------------------------------
 
     async def _learn(self) -> None:
-        stop = self.runtime.stop
+        stop, pause = self.runtime.stop, _LEARN_SECONDS
         while not stop.is_set():
-            await stop.sleep(_LEARN_SECONDS)
+            await stop.sleep(pause)
             try:
                 await self._read_run_times()
-                if self.books is not None:
-                    await self.books.read(self._reader)
+                read = self.books is None or await self.books.read(self._reader)
+                pause = _LEARN_SECONDS if read else UNDER_WAY_SECONDS
             except Exception as error:
                 if not is_transient(error):
                     log.exception("run times unreadable, going on")
