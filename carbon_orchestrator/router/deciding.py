@@ -11,6 +11,7 @@ from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Considered, Decision, Spec
 from carbon_orchestrator.router.expectation import Done, RunTimes, expected, left, longest
 from carbon_orchestrator.router.greenest import GreenestSlots, GreenestWindow
+from carbon_orchestrator.router.outlook import Outlook
 from carbon_orchestrator.router.policy import Defer, Dispatch, JobView, Policy, Site
 from carbon_orchestrator.router.run_now import RunNow
 from carbon_orchestrator.router.threshold import Threshold
@@ -18,6 +19,8 @@ from carbon_orchestrator.topology import Lane
 
 _encode = msgspec.json.Encoder().encode
 NOTHING_DONE = Done()
+#: The share of an intensity's usual step that a plan waits for it to be observed.
+_PATIENCE = 0.2
 
 
 def policy_of(config: Config) -> tuple[Policy, msgspec.Raw]:
@@ -130,6 +133,16 @@ def on_record(
         running=job.running,
         end=start + job.mean(answer.pool) if policy.forecasts else None,
     )
+
+
+def wake(answer: Defer, outlook: Outlook, policy: Policy) -> int:
+    """When to look again at the latest. A plan made for an intensity that is yet to be observed
+    waits a little for it."""
+    start, step = answer.planned_start, outlook.resolution_ms
+    awaited = outlook.time is not None and start >= outlook.time + step
+    if not policy.forecasts or not awaited or start >= answer.latest_start:
+        return start
+    return min(start + round(step * _PATIENCE), answer.latest_start)
 
 
 def lane(spec: Spec, answer: Dispatch) -> Lane:

@@ -82,7 +82,8 @@ def left(whole: tuple[Expected, Expected], done: Done) -> tuple[Expected, Expect
         return whole
     mean = 1 - sum(ms / part.mean for ms, part in zip(ran, whole, strict=True))
     most = 1 - sum(ms / part.longest for ms, part in zip(ran, whole, strict=True))
-    mean, most = max(mean, _OVERRUN), max(most, mean, _OVERRUN)
+    mean = mean if mean > 0 else _OVERRUN
+    most = max(most, mean)
     fast, eco = (
         Expected(max(part.longest * most, part.mean * mean), part.mean * mean, part.energy * mean)
         for part in whole

@@ -230,8 +230,13 @@ class GreenestSlots(_Greenest, frozen=True):
             return _go_on(job, site, pool, "its deadline leaves no time to pause")
         end = latest - job.resume_ms + job.mean(pool)
         pieces, _ = self._pieces(site, now, end, job.mean(pool), full)
-        begins = len(pieces.starts) > 0 and pieces.starts[0] == now
-        if begins and pieces.begins(job.mean(pool)):
+        wanted = 0
+        if len(pieces.starts) and pieces.starts[0] == now:
+            wanted = pieces.begins(job.mean(pool))
+            # To pause for part of a piece is worth it only where that costs nothing.
+            if job.resume_ms == 0 and wanted < min(int(pieces.lengths[0]), job.mean(pool)):
+                wanted = 0
+        if wanted:
             return _go_on(job, site, pool, f"{site.outlook.summary}, among the greenest ahead")
         plan = self._broken(job, site, pool, now, latest - job.resume_ms, full)
         if plan is None or plan.start <= now:

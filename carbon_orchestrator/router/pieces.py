@@ -27,14 +27,15 @@ class Pieces(NamedTuple):
     values: Values
     prices: Values
 
-    def begins(self, need: int) -> bool:
-        """Whether the first piece is among the cheapest that add up to `need` ms."""
-        cheaper = self.prices < self.prices[0]
-        return int(self.lengths[cheaper].sum()) < need
+    def begins(self, need: int) -> int:
+        """How much of the first piece is among the cheapest that add up to `need` ms; 0: none."""
+        cheaper = int(self.lengths[self.prices < self.prices[0]].sum())
+        return min(max(need - cheaper, 0), int(self.lengths[0]))
 
     def cheapest(self, need: int) -> Chosen | None:
         """The cheapest pieces that add up to `need` ms (> 0), of equals the earlier; None if
-        all together are shorter."""
+        all together are shorter. Of the dearest only the
+        end is taken where not all of it is needed and no other ends where it begins."""
         order = np.argsort(self.prices, kind="stable")
         reach = np.cumsum(self.lengths[order])
         if not len(reach) or reach[-1] < need:
@@ -44,8 +45,11 @@ class Pieces(NamedTuple):
         share = self.lengths[taken].astype(np.float64)
         share[-1] -= float(reach[last] - need)
         places = np.sort(taken)
-        begins = self.starts[places]
-        breaks = begins[1:] != begins[:-1] + self.lengths[places[:-1]]
+        begins, ends = self.starts[places], (self.starts + self.lengths)[places]
+        part = int(np.searchsorted(places, order[last]))
+        if part == 0 or begins[part] != ends[part - 1]:
+            begins[part] += reach[last] - need
+        breaks = begins[1:] != ends[:-1]
         return Chosen(
             int(begins[0]),
             1 + int(np.count_nonzero(breaks)),

@@ -23,7 +23,7 @@ from carbon_orchestrator.events import (
 )
 from carbon_orchestrator.lifecycle import WAITING, State
 from carbon_orchestrator.router.capacity import Booking
-from carbon_orchestrator.router.deciding import NOTHING_DONE, lane, on_record, policy_of, view
+from carbon_orchestrator.router.deciding import NOTHING_DONE, lane, on_record, policy_of, view, wake
 from carbon_orchestrator.router.expectation import Done, RunTimes
 from carbon_orchestrator.router.policy import Defer, Dispatch
 from carbon_orchestrator.router.sites import Sites
@@ -44,8 +44,6 @@ from streams.event import Entry, Message
 
 SOURCE = "router"
 _encode = msgspec.json.Encoder().encode
-#: The share of an intensity's usual step that a plan waits for it to be observed.
-_PATIENCE = 0.2
 
 
 class Known(NamedTuple):
@@ -342,13 +340,7 @@ class Routing:
         return answer, decision
 
     def _wake(self, answer: Defer, known: Known) -> int:
-        """When to look again at the latest. A plan made for an intensity that is yet to be
-        observed waits a little for it."""
-        start, latest = answer.planned_start, answer.latest_start
-        if not self.policy.forecasts or start >= latest:
-            return start
-        step = known.sites.outlooks[answer.zone].resolution_ms
-        return min(start + round(step * _PATIENCE), latest)
+        return wake(answer, known.sites.outlooks[answer.zone], self.policy)
 
     def _book(
         self, transaction: Transaction, sites: Sites, plan: Plan | Decision, sign: int = 1
