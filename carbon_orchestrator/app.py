@@ -37,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8000
     redis: str | None = None
     redis_port: int = 6390
-    signal: str = "simulated"
+    signal: tuple[str, ...] = ("simulated",)  # the home zone's sources, in order of preference
     speed: float | None = None
     start: int | None = None  # grid ms at which a replay begins
     fsync: str = "everysec"
@@ -124,7 +124,7 @@ async def _roles(
 ) -> None:
     runtime = Runtime(url, config, name=name)
     try:
-        source = SignalRole(runtime, settings.signal, speed=settings.speed, start=settings.start)
+        source = SignalRole(runtime, *settings.signal, speed=settings.speed, start=settings.start)
         if not await runtime.ready():
             return
         await source.establish_clock()
@@ -153,13 +153,14 @@ async def _roles(
 
 
 def _greeting(gateway: Gateway, runtime: Runtime, source: SignalRole, data: DataDir) -> str:
-    clock, provider = runtime.clock, source.provider
+    clock, (provider, *others) = runtime.clock, source.providers
     speed = "in real time" if clock.speed == 1 else f"{clock.speed:g} times faster than real time"
     label = "SIMULATED, " if provider.simulated else ""
+    others_named = "".join(f", else {each.source}" for each in others)
     host = f"http://{gateway.host}:{gateway.port}"
     return (
         f"carbon-orchestrator is up at {host}  (Ctrl-C stops it)\n"
-        f"  signal   {label}{provider.source}; the grid clock stands at"
+        f"  signal   {label}{provider.source}{others_named}; the grid clock stands at"
         f" {rfc3339(runtime.now())} and runs {speed}\n"
         f"  streams  {runtime.url}\n"
         f"  data     {data.path}\n"

@@ -124,9 +124,7 @@ class Topology:
         return {
             ROUTER: [self.jobs_urgent, self.jobs, self.intensity],
             WORKER: [
-                stream
-                for pool, zone in self.sites
-                for stream in self.dispatch_lanes(pool, zone)
+                stream for pool, zone in self.sites for stream in self.dispatch_lanes(pool, zone)
             ],
             ACCOUNTING: [self.completions, self.emissions],
         }

@@ -7,7 +7,7 @@ import sys
 from cyclopts import App
 
 from carbon_orchestrator import __version__
-from carbon_orchestrator.cli import jobs, operator, roles
+from carbon_orchestrator.cli import jobs, operator, roles, signal, simulate
 from carbon_orchestrator.cli.faults import told
 
 app = App(
@@ -16,8 +16,10 @@ app = App(
     version=__version__,
 )
 roles.register(app)
+signal.register(app)
 jobs.register(app)
 operator.register(app)
+simulate.register(app)
 
 
 def main() -> None:

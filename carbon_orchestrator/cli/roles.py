@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import anyio
+import msgspec
 from cyclopts import App, Parameter
 
 from carbon_orchestrator import logs
 from carbon_orchestrator.cli.faults import USAGE, Failure
 from carbon_orchestrator.clock import parse_time
-from carbon_orchestrator.config import Config, load
+from carbon_orchestrator.config import Config, PolicyName, load
 from carbon_orchestrator.data_dir import default_data_dir
 from carbon_orchestrator.events import Pool
 from carbon_orchestrator.runtime import Runtime
@@ -26,12 +27,26 @@ ConfigFile = Annotated[
 LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"], Parameter(help="least severe log shown")
 ]
-_DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
+Signals = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--signal",
+        negative="",
+        help="carbon signal: neso, neso:REGION, energy-charts:COUNTRY, electricitymaps:ZONE,"
+        " watttime:REGION, csv:PATH[:COLUMN] or simulated; repeated, the next ones speak where"
+        " those before fail",
+    ),
+]
+Policy = Annotated[
+    PolicyName | None, Parameter(help="when and where jobs run, instead of the configuration's")
+]
+SIMULATED = ("simulated",)
+DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
 
 
 def register(app: App) -> None:
     """Add these commands."""
-    for command in (up, gateway, signal, router, worker, accounting):
+    for command in (up, gateway, router, worker, accounting):
         app.command(command)
 
 
@@ -54,11 +69,12 @@ def loopback_only(host: str) -> None:
         )
 
 
-def _start(text: str | None) -> int | None:
+def point_in_time(option: str, text: str | None) -> int | None:
+    """Ms since the Unix epoch of what `option` says. Raises Failure."""
     try:
         return None if text is None else parse_time(text)
     except ValueError as error:
-        raise Failure(f"--start: {error}", USAGE) from None
+        raise Failure(f"{option}: {error}", USAGE) from None
 
 
 def up(
@@ -68,9 +84,10 @@ def up(
     data: Path | None = None,
     redis: str | None = None,
     redis_port: int = 6390,
-    signal: str = "simulated",
+    signal: Signals = None,
     speed: float | None = None,
     start: str | None = None,
+    policy: Policy = None,
     config: ConfigFile = None,
     log_level: LogLevel = "warning",
 ) -> None:
@@ -88,8 +105,6 @@ def up(
         URL of a server of yours, instead of the bundled one.
     redis_port
         Port of the bundled server; another is taken if it is in use.
-    signal
-        Carbon signal: "simulated", or "csv:PATH[:COLUMN]".
     speed
         Play a trace, and the clock of deadlines and deferrals, so many times faster.
     start
@@ -107,11 +122,11 @@ def up(
         port=port,
         redis=redis,
         redis_port=redis_port,
-        signal=signal,
+        signal=tuple(signal or SIMULATED),
         speed=speed,
-        start=_start(start),
+        start=point_in_time("--start", start),
     )
-    loaded = load(config)
+    loaded = with_policy(load(config), policy)
 
     async def main() -> None:
         await app.up(loaded, settings, _greet)
@@ -123,20 +138,26 @@ def _greet(text: str) -> None:
     print(text, flush=True)  # noqa: T201
 
 
-def _serve(
+def with_policy(config: Config, policy: PolicyName | None) -> Config:
+    """`config`, with another policy if one is named."""
+    return config if policy is None else msgspec.structs.replace(config, policy=policy)
+
+
+def serve(
     redis: str,
     config: Path | None,
     log_level: str,
     part: Callable[[Runtime], Awaitable[Callable[[], Coroutine[Any, Any, None]]]],
     *,
     by_the_clock: bool = True,
+    policy: PolicyName | None = None,
 ) -> None:
     """Run one role until a signal: wait for the server and, if it tells the time of jobs
     `by_the_clock`, for the clock; build the role, run it."""
     from carbon_orchestrator.app import run_until_stopped
 
     logs.configure(log_level)
-    loaded: Config = load(config)
+    loaded = with_policy(load(config), policy)
 
     async def main() -> None:
         runtime = Runtime(redis, loaded)
@@ -158,7 +179,7 @@ def _serve(
 
 def gateway(
     *,
-    redis: Redis = _DEFAULT_REDIS,
+    redis: Redis = DEFAULT_REDIS,
     host: str = "127.0.0.1",
     port: int = 8000,
     config: ConfigFile = None,
@@ -172,42 +193,15 @@ def gateway(
 
         return Gateway(runtime, host, port).run
 
-    _serve(redis, config, log_level, part)
-
-
-def signal(
-    *,
-    redis: Redis = _DEFAULT_REDIS,
-    signal: str = "simulated",
-    speed: float | None = None,
-    start: str | None = None,
-    config: ConfigFile = None,
-    log_level: LogLevel = "info",
-) -> None:
-    """Publish the grid's carbon intensity.
-
-    Parameters
-    ----------
-    signal
-        "simulated", or "csv:PATH[:COLUMN]".
-    speed
-        Play it so many times faster than real time (simulated: 60).
-    start
-        Time in the trace at which to begin.
-    """
-
-    async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
-        from carbon_orchestrator.signal.publishing import SignalRole
-
-        role = SignalRole(runtime, signal, speed=speed, start=_start(start))
-        await role.establish_clock()
-        return role.run
-
-    _serve(redis, config, log_level, part, by_the_clock=False)  # it sets it
+    serve(redis, config, log_level, part)
 
 
 def router(
-    *, redis: Redis = _DEFAULT_REDIS, config: ConfigFile = None, log_level: LogLevel = "info"
+    *,
+    redis: Redis = DEFAULT_REDIS,
+    policy: Policy = None,
+    config: ConfigFile = None,
+    log_level: LogLevel = "info",
 ) -> None:
     """Decide when and on which pool jobs run."""
 
@@ -216,15 +210,16 @@ def router(
 
         return Router(runtime).run
 
-    _serve(redis, config, log_level, part)
+    serve(redis, config, log_level, part, policy=policy)
 
 
 def worker(
     *,
     pool: Pool,
+    zone: str | None = None,
     slots: int | None = None,
     data: Path | None = None,
-    redis: Redis = _DEFAULT_REDIS,
+    redis: Redis = DEFAULT_REDIS,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
 ) -> None:
@@ -234,6 +229,8 @@ def worker(
     ----------
     pool
         "fast" or "eco".
+    zone
+        Where this machine is; by default the home zone.
     slots
         Jobs run at once; by default as the configuration says.
     data
@@ -248,7 +245,8 @@ def worker(
 
         guardian = Guardian()
         guardian.start()
-        role = WorkerRole(runtime, pool, data or default_data_dir(), guardian, slots=slots)
+        folder = data or default_data_dir()
+        role = WorkerRole(runtime, pool, folder, guardian, slots=slots, zone=zone)
 
         async def run() -> None:
             try:
@@ -258,11 +256,11 @@ def worker(
 
         return run
 
-    _serve(redis, config, log_level, part)
+    serve(redis, config, log_level, part)
 
 
 def accounting(
-    *, redis: Redis = _DEFAULT_REDIS, config: ConfigFile = None, log_level: LogLevel = "info"
+    *, redis: Redis = DEFAULT_REDIS, config: ConfigFile = None, log_level: LogLevel = "info"
 ) -> None:
     """Sum up energy and emissions, and keep the streams bounded."""
 
@@ -271,7 +269,7 @@ def accounting(
 
         return Accounting(runtime).run
 
-    _serve(redis, config, log_level, part, by_the_clock=False)
+    serve(redis, config, log_level, part, by_the_clock=False)
 
 
 def redis_url(redis: str | None, data: Path | None) -> str:
@@ -281,4 +279,4 @@ def redis_url(redis: str | None, data: Path | None) -> str:
     try:
         return ((data or default_data_dir()) / "redis-url").read_text().strip()
     except OSError:
-        return _DEFAULT_REDIS
+        return DEFAULT_REDIS

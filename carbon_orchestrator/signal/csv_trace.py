@@ -16,14 +16,13 @@ from pathlib import Path
 from statistics import median_low
 from typing import Self
 
-from carbon_orchestrator.signal.persistence import DAY_MS, persistence
-from carbon_orchestrator.signal.provider import Kind, Point, SignalError
+from carbon_orchestrator.signal.provider import Expected, Kind, Point, SignalError
 
 MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
 
 
 class CsvTrace:
-    """Points of a file as a Provider; its forecast is persistence, never the trace's future."""
+    """Points of a file as a Provider, which forecasts nothing."""
 
     simulated = False
 
@@ -35,11 +34,13 @@ class CsvTrace:
         zone: str,
         source: str,
         kind: Kind = "average",
-        estimated: bool = False,
+        estimated: bytearray | None = None,
     ) -> None:
-        """`times` (ms since the Unix epoch) strictly ascending and not empty; gCO2e/kWh."""
+        """`times` (ms since the Unix epoch) strictly ascending and not empty; gCO2e/kWh;
+        `estimated`: 1 for each value that is, by default none."""
         self._times, self._values = times, values
-        self.zone, self.source, self.kind, self.estimated = zone, source, kind, estimated
+        self._estimated = estimated or bytearray(len(times))
+        self.zone, self.source, self.kind = zone, source, kind
         self.start: int | None = times[0]
         self.end: int | None = times[-1]
         steps = [after - before for before, after in pairwise(times)]
@@ -53,7 +54,8 @@ class CsvTrace:
         unless they say otherwise), else the first that holds Unix times (s or ms). Intensities:
         `column`, a header or a number from 1; by default the first header with "carbon
         intensity" in it, else the second column. Rows may come in any order; of rows of one
-        time the last counts; rows without a value are skipped.
+        time the last counts; rows without a value are skipped. A column with "estimated" in its
+        header says which values are.
         """
         try:
             with _open(path) as text:
@@ -76,34 +78,38 @@ class CsvTrace:
         value_column = _value_column(path, headers, column)
         time_column = _time_column(path, headers, row, value_column)
         flag_column = _find(headers, "estimated")
-        times, values, estimated = array("q"), array("d"), False
+        times, values, estimated = array("q"), array("d"), bytearray()
         while row:
             cell = _cell(row, value_column)
             if cell.strip().lower() not in MISSING:
                 times.append(_time(path, line, _cell(row, time_column)))
                 values.append(_value(path, line, headers[value_column], cell))
-                if flag_column is not None:
-                    flag = _cell(row, flag_column)
-                    estimated |= flag.strip().lower() in ("true", "1", "yes")
+                flag = "" if flag_column is None else _cell(row, flag_column)
+                estimated.append(flag.strip().lower() in ("true", "1", "yes"))
             line, row = next(rows, (0, []))
         if not times:
             raise SignalError(f"{path}: has no value in column {headers[value_column]!r}")
-        times, values = _in_order(times, values)
+        times, values, estimated = _in_order(times, values, estimated)
         kind: Kind = "marginal" if "marginal" in headers[value_column].lower() else "average"
         source = f"{path.name} ({headers[value_column]})"
         return cls(times, values, zone=zone, source=source, kind=kind, estimated=estimated)
 
     async def now(self, t: int) -> Point | None:
         index = bisect_right(self._times, t) - 1
-        return Point(self._times[index], self._values[index]) if index >= 0 else None
+        return self._point(index) if index >= 0 else None
 
     async def history(self, t0: int, t1: int) -> list[Point]:
         first, last = bisect_left(self._times, t0), bisect_right(self._times, t1)
-        pairs = zip(self._times[first:last], self._values[first:last], strict=True)
-        return [Point(time, value) for time, value in pairs]
+        return [self._point(index) for index in range(first, last)]
 
-    async def forecast(self, t: int) -> tuple[list[Point], str | None]:
-        return persistence(await self.history(t - DAY_MS, t), t)
+    async def forecast(self, t: int) -> list[Expected]:
+        return []
+
+    async def aclose(self) -> None:
+        """Nothing is held open."""
+
+    def _point(self, index: int) -> Point:
+        return Point(self._times[index], self._values[index], bool(self._estimated[index]))
 
 
 def _open(path: Path) -> io.TextIOBase:
@@ -202,9 +208,15 @@ def _value(path: Path, line: int, header: str, cell: str) -> float:
     return value
 
 
-def _in_order(times: array[int], values: array[float]) -> tuple[array[int], array[float]]:
+def _in_order(
+    times: array[int], values: array[float], estimated: bytearray
+) -> tuple[array[int], array[float], bytearray]:
     if all(before < after for before, after in pairwise(times)):
-        return times, values
-    points = dict(zip(times, values, strict=True))
-    ordered = sorted(points)
-    return array("q", ordered), array("d", (points[time] for time in ordered))
+        return times, values, estimated
+    rows = {time: (value, flag) for time, value, flag in zip(times, values, estimated, strict=True)}
+    ordered = sorted(rows)
+    return (
+        array("q", ordered),
+        array("d", (rows[time][0] for time in ordered)),
+        bytearray(rows[time][1] for time in ordered),
+    )

@@ -14,16 +14,18 @@ KEPT_MS = 40 * 86_400_000
 class Intensities:
     """Folds intensity events of one zone; times are grid ms.
 
-    A change of source or kind starts a new series: average and marginal values, or values of
-    two sources, are never mixed.
+    Average and marginal values are never mixed: each kind has its own series, which goes on when
+    another source of that kind speaks. Nor are those of a simulated and a real grid. The event
+    that says what is expected next is its publisher's newest word, even where its time is not
+    after that of another publisher's last one.
     """
 
     def __init__(self, zone: str, bands: Bands) -> None:
         self.zone = zone
         self.bands = bands
         self.latest: IntensityObserved | None = None
-        self.series = Series(bands.max_age_ms)
-        self._latest_id = ""
+        self.series = Series(bands.max_age_ms)  # of the latest event's kind
+        self._all: dict[tuple[str, bool], Series] = {}
         self._outlook = Outlook(zone=zone)
 
     def apply(self, message: Message) -> None:
@@ -32,15 +34,13 @@ class Intensities:
         if not isinstance(event, IntensityObserved) or event.zone != self.zone:
             return
         latest = self.latest
-        if latest is not None and (event.source, event.kind) != (latest.source, latest.kind):
-            self.series = Series(self.bands.max_age_ms)
-            latest = None
-        self.series.add(event.time, event.intensity)
-        self.series.forget_before(event.time - KEPT_MS)
-        if latest is None or event.time >= latest.time:
-            self.latest = event
-            self._latest_id = f"{message.entry_id}/{message.index}"
-            self._outlook = outlook(event, self._latest_id, self.series, self.bands, event.time)
+        series = self._all.setdefault((event.kind, event.simulated), Series(self.bands.max_age_ms))
+        series.add(event.time, event.intensity)
+        if latest is None or event.forecast or event.time >= latest.time:
+            series.forget_before(event.time - KEPT_MS)
+            self.latest, self.series = event, series
+            entry = f"{message.entry_id}/{message.index}"
+            self._outlook = outlook(event, entry, series, self.bands, event.time)
 
     def outlook(self) -> Outlook:
         """The outlook from the latest event; its age is judged by `Outlook.band_at`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from math import exp, pi, sin
 
-from carbon_orchestrator.signal.persistence import DAY_MS, persistence
-from carbon_orchestrator.signal.provider import Kind, Point
+from carbon_orchestrator.signal.provider import Expected, Kind, Point
 
+DAY_MS = 86_400_000
 STEP_MS = 1_800_000
 LOWEST, HIGHEST = 120.0, 480.0  # gCO2e/kWh
 
@@ -35,7 +35,6 @@ class Simulated:
 
     source = "simulated daily profile"
     kind: Kind = "average"
-    estimated = False
     simulated = True
     resolution_ms = STEP_MS
     start: int | None = None
@@ -51,5 +50,8 @@ class Simulated:
     async def history(self, t0: int, t1: int) -> list[Point]:
         return [Point(time, intensity(time)) for time in range(t0 + -t0 % STEP_MS, t1 + 1, STEP_MS)]
 
-    async def forecast(self, t: int) -> tuple[list[Point], str | None]:
-        return persistence(await self.history(t - DAY_MS, t), t)
+    async def forecast(self, t: int) -> list[Expected]:
+        return []
+
+    async def aclose(self) -> None:
+        """Nothing is held open."""

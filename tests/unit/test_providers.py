@@ -1,4 +1,4 @@
-"""Where intensities come from: the built-in profile, recorded traces, and their forecast."""
+"""Where intensities come from: their names, the built-in profile, recorded traces."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from carbon_orchestrator.signal.naming import parse
-from carbon_orchestrator.signal.persistence import DAY_MS, persistence
 from carbon_orchestrator.signal.provider import Point, Provider, SignalError
 from carbon_orchestrator.signal.simulated import STEP_MS, intensity
 
 HOUR = 3_600_000
+DAY_MS = 24 * HOUR
 DAY = 1_577_836_800_000  # 2020-01-01 00:00 UTC
 
 
@@ -48,7 +46,6 @@ async def test_a_trace_is_read_as_utc(trace: Path) -> None:
     assert (provider.zone, provider.kind, provider.resolution_ms) == ("DE", "average", HOUR // 2)
     assert provider.source == "trace.csv (Carbon Intensity)"
     assert not provider.simulated
-    assert not provider.estimated
 
 
 async def test_now_is_the_latest_point_so_far(trace: Path) -> None:
@@ -115,8 +112,8 @@ async def test_the_column_by_default_by_name_and_by_number(
         encoding="utf-8",
     )
     provider = parse(f"csv:{path}{column}")
-    assert await everything(provider) == [Point(DAY, value)]
-    assert (provider.kind, provider.estimated) == (kind, True)
+    assert await everything(provider) == [Point(DAY, value, estimated=True)]
+    assert provider.kind == kind
 
 
 @pytest.mark.parametrize(
@@ -149,10 +146,43 @@ def test_an_unknown_column_lists_the_columns(trace: Path) -> None:
             parse(f"csv:{trace}:{column}")
 
 
-@pytest.mark.parametrize("spec", ["", "neso", "csv", "csv:", "simulated:x"])
+@pytest.mark.parametrize(
+    "spec", ["", "ned", "neso:", "csv", "csv:", "simulated:x", "electricitymaps"]
+)
 def test_an_unknown_name_lists_the_known_ones(spec: str) -> None:
-    with pytest.raises(SignalError, match=r"simulated .*csv:PATH\[:COLUMN\]"):
+    with pytest.raises(SignalError, match=r"use one of: neso.*csv:PATH\[:COLUMN\]"):
         parse(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "source", "kind"),
+    [
+        ("neso", "NESO", "average"),
+        ("neso:13", "NESO region 13", "average"),
+        ("energy-charts:de", "Energy-Charts de", "average"),
+        ("electricitymaps:US-CAL-CISO", "Electricity Maps US-CAL-CISO", "average"),
+        ("watttime:CAISO_NORTH", "WattTime co2_moer CAISO_NORTH", "marginal"),
+        ("watttime:CAISO_NORTH:co2_aoer", "WattTime co2_aoer CAISO_NORTH", "average"),
+    ],
+)
+def test_live_sources_by_name(
+    monkeypatch: pytest.MonkeyPatch, spec: str, source: str, kind: str
+) -> None:
+    for name in ("ELECTRICITYMAPS_TOKEN", "WATTTIME_USERNAME", "WATTTIME_PASSWORD"):
+        monkeypatch.setenv(name, "secret")
+    provider = parse(spec, "HERE")
+    assert (provider.zone, provider.source, provider.kind) == ("HERE", source, kind)
+
+
+async def test_each_row_of_a_trace_says_whether_it_is_estimated(tmp_path: Path) -> None:
+    path = tmp_path / "flags.csv"
+    path.write_text(
+        "time,carbon intensity,is_estimated\n2020-01-01T01:00Z,2,true\n2020-01-01T00:00Z,1,False\n"
+    )
+    assert await everything(parse(f"csv:{path}")) == [
+        Point(DAY, 1.0, estimated=False),
+        Point(DAY + HOUR, 2.0, estimated=True),
+    ]
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
@@ -171,7 +201,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 async def test_the_profile_is_a_labelled_daily_curve() -> None:
     provider = parse("simulated", "home")
-    assert (provider.zone, provider.simulated, provider.estimated) == ("home", True, False)
+    assert (provider.zone, provider.simulated) == ("home", True)
     assert (provider.source, provider.start, provider.end) == (
         "simulated daily profile",
         None,
@@ -192,29 +222,9 @@ def test_the_profile_differs_by_day_and_stays_in_range() -> None:
     assert decade[:48] != decade[48:96]
 
 
-async def test_a_forecast_is_the_day_before_and_nothing_later(trace: Path) -> None:
-    provider = parse(f"csv:{trace}")
-    assert await provider.forecast(DAY - 1) == ([], None)
-    points, source = await provider.forecast(DAY + HOUR // 2)
-    assert source == "persistence-24h"
-    assert points == [Point(DAY + DAY_MS, 100.0), Point(DAY + DAY_MS + HOUR // 2, 110.5)]
-
-
-async def test_the_profile_forecasts_every_half_hour_of_a_day() -> None:
-    provider = parse("simulated")
-    points, source = await provider.forecast(DAY + 5)
-    assert source == "persistence-24h"
-    assert [point.time for point in points] == [DAY + STEP_MS * step for step in range(1, 49)]
-    assert points[0].value == intensity(DAY + STEP_MS - DAY_MS)
-
-
-@given(st.lists(st.tuples(st.integers(0, 3 * DAY_MS), st.floats(0, 900))), st.integers(0, DAY_MS))
-def test_persistence_looks_only_back(past: list[tuple[int, float]], back: int) -> None:
-    t = 2 * DAY_MS - back
-    history = [Point(*point) for point in sorted(past)]
-    points, _ = persistence(history, t)
-    assert all(t < point.time <= t + DAY_MS for point in points)
-    assert persistence([point for point in history if point.time <= t], t)[0] == points
+async def test_traces_and_the_profile_forecast_nothing(trace: Path) -> None:
+    for spec in ("simulated", f"csv:{trace}"):
+        assert await parse(spec).forecast(DAY) == []
 
 
 DATA = Path(os.environ.get("CARBON_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -1,0 +1,70 @@
+"""A zone's part of the intensity stream, read and written so that no point comes twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from carbon_orchestrator.events import IntensityObserved
+from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.signal.published import KEPT_MS, Mark, Published
+from carbon_orchestrator.topology import CODEC
+from streams.codec import envelope
+from streams.commit import Transaction
+from streams.table import Table
+
+
+class IntensityStream:
+    """What is published of a zone is known from the stream alone, also to its own writer."""
+
+    def __init__(self, runtime: Runtime, zone: str, kept_ms: int = KEPT_MS) -> None:
+        """`kept_ms`: how much of the past is remembered."""
+        self.zone = zone
+        self.published = Published(zone, kept_ms=kept_ms)
+        self._client = runtime.connect()
+        self._committer = runtime.committer()
+        self._stream, self._marks = runtime.topology.intensity, runtime.topology.signal
+        self._mark: Mark | None = None
+        self._table: Table | None = None
+
+    async def read(self) -> bool:
+        """Take in what is new on the stream. True if `published` began anew, as it does at
+        first and when the clock is another."""
+        # The mark before the stream: who publishes in between is noticed by `append`.
+        raw: Any = await self._client.hget(self._marks, self.zone)
+        mark = Mark.parse(raw.decode()) if raw else None
+        if mark is not None:
+            anew = self._table is None or mark.since != self.published.since
+        else:
+            anew = self._table is None or self._mark is not None
+        if anew:
+            since = await self._last_entry() if mark is None else mark.since
+            self.published = Published(self.zone, since, self.published.kept_ms)
+            self._table = Table(self._client, CODEC, self._stream, self.published.apply)
+        self._mark = mark
+        assert self._table is not None
+        await self._table.load()
+        return anew
+
+    async def append(self, events: Sequence[IntensityObserved]) -> bool:
+        """Publish them, the newest last; call after `read`. False if somebody else has published
+        since then, and nothing was done."""
+        last, mark = events[-1], self._mark
+        change = Transaction().require_field(
+            self._marks, self.zone, "" if mark is None else str(mark)
+        )
+        if mark is None:
+            mark = Mark(last.time, last.intensity, 0, self.published.since)
+        if last.forecast or last.time >= mark.time:
+            mark = Mark(last.time, last.intensity, mark.count, mark.since)
+        mark = Mark(mark.time, mark.value, mark.count + 1, mark.since)
+        change.set_fields(self._marks, {self.zone: str(mark)})
+        for event in events:
+            change.emit(self._stream, envelope(event, "signal"))
+        return await self._committer.apply(change)
+
+    async def _last_entry(self) -> str:
+        rows: Any = await self._client.execute_command(
+            "XREVRANGE", self._stream, "+", "-", "COUNT", 1
+        )
+        return rows[0][0].decode() if rows else "0-0"

@@ -1,0 +1,286 @@
+"""One zone's signal: asks its sources, publishes what is new or revised, each point once."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import anyio
+import structlog
+
+from carbon_orchestrator.clock import wall_ms
+from carbon_orchestrator.durations import milliseconds
+from carbon_orchestrator.events import IntensityObserved
+from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.signal.ahead import NOTHING, Ahead, Expectation, step_for
+from carbon_orchestrator.signal.intensity_stream import IntensityStream
+from carbon_orchestrator.signal.provider import Expected, Kind, Point, Provider, SignalError
+from carbon_orchestrator.signal.published import OWN
+from carbon_orchestrator.signal.sources import Heard, Sources
+from streams.errors import CommitUnknown, is_transient
+from streams.retry import backoff
+
+log = structlog.get_logger(__name__)
+
+DAY_MS = 86_400_000
+POLL_SECONDS = 60.0  # between two questions to a live source
+REVISED_MS = DAY_MS  # how far back a source is asked for revised values
+FURTHEST_BACK_MS = 14 * DAY_MS  # of what is published, and of what is learned from a live source
+LEARNT_FROM_TRACE_MS = 60 * DAY_MS  # before the start of a replay
+OWN_REACH_MS = 2 * DAY_MS  # after the last real point nothing of ours is published
+LEARNING_SECONDS = 30.0  # for a source to give the history to learn from
+SHORTEST_SLEEP, LONGEST_SLEEP = 0.02, 60.0
+
+
+class ZoneSignal:
+    """Any number may run for a zone at once, here and elsewhere."""
+
+    def __init__(self, runtime: Runtime, zone: str, providers: Sequence[Provider]) -> None:
+        """`providers`: in order of preference."""
+        band = runtime.config.threshold
+        self.zone = zone
+        self.sources = Sources(providers, milliseconds(band.max_age))
+        self._runtime = runtime
+        self._stream = IntensityStream(runtime, zone)
+        self._window_ms = milliseconds(band.window)
+        self._aheads: dict[tuple[Kind, bool], Ahead] = {}
+        self._speaker = providers[0].source
+
+    async def run(self) -> None:
+        """Publish until stopped; then let go of the sources."""
+        stop = self._runtime.stop
+        waits = backoff(0.1, 30.0)
+        try:
+            while not stop.is_set():
+                pause = 0.0
+                with stop.cut():
+                    try:
+                        pause = await self.publish_due()
+                        waits = backoff(0.1, 30.0)
+                    except Exception as error:
+                        if not isinstance(error, CommitUnknown) and not is_transient(error):
+                            log.exception("signal failed, going on", zone=self.zone)
+                        pause = next(waits)
+                await stop.sleep(pause)
+        finally:
+            with anyio.CancelScope(shield=True), anyio.move_on_after(1):
+                await self.sources.aclose()
+
+    async def publish_due(self) -> float:
+        """Publish what is due; returns the seconds until there is something to do again."""
+        if await self._stream.read():
+            self._aheads.clear()
+        now = self._runtime.clock.now()
+        heard = await self.sources.ask(lambda provider: self._since(provider.kind, now), now)
+        if heard is None:
+            pause = LONGEST_SLEEP
+        elif heard.source is not None:
+            pause = await self._pass_on(heard, heard.source.provider, now)
+        else:
+            pause = await self._stand_in(heard.degraded or "", now)
+        return min(max(min(pause, self.sources.wait()), SHORTEST_SLEEP), LONGEST_SLEEP)
+
+    def _since(self, kind: Kind, now: int) -> int:
+        """From when on a source of that kind is asked for points."""
+        published = self._stream.published
+        oldest, newest = published.oldest(kind), published.newest_real(kind)
+        if oldest is None or newest is None:
+            return now - self._window_ms
+        return max(min(newest + 1, now - REVISED_MS), oldest, now - FURTHEST_BACK_MS)
+
+    # -- a source speaks ---------------------------------------------------------------------------
+
+    async def _pass_on(self, heard: Heard, provider: Provider, now: int) -> float:
+        """What `heard` says that is not published yet."""
+        latest, newest = self._stream.published.latest, heard.points[-1]
+        points = self._overruling(provider, heard.points)
+        fresh = [point for point in points if self._is_news(provider, point)]
+        told = latest is not None and latest.source == provider.source and latest.forecast
+        if not told and newest not in fresh:
+            fresh.append(newest)  # who speaks now says so, and what it expects
+        if fresh:
+            self._tell_speaker(provider.source, heard.degraded)
+            ahead = await self._ahead(
+                provider.kind, provider.simulated, provider.resolution_ms, now, provider
+            )
+            expected = NOTHING
+            if fresh[-1] is newest:
+                expected = await self._expect(ahead, provider, heard.points)
+            events = [
+                self._event(
+                    point,
+                    now,
+                    expected if point is newest else NOTHING,
+                    source=provider.source,
+                    kind=provider.kind,
+                    simulated=provider.simulated,
+                    resolution_ms=provider.resolution_ms,
+                    degraded=heard.degraded,
+                )
+                for point in fresh
+            ]
+            if not await self._stream.append(events):
+                return SHORTEST_SLEEP
+        if provider.start is None and not provider.simulated:
+            return POLL_SECONDS
+        clock = self._runtime.clock
+        due = newest.time + provider.resolution_ms
+        if due <= now:  # a gap in a trace
+            due = now + provider.resolution_ms
+        return clock.seconds_until(due, wall_ms())
+
+    def _is_news(self, provider: Provider, point: Point) -> bool:
+        """Whether `point` is to be published: nothing is known of its time, or it is better."""
+        published, kind = self._stream.published, provider.kind
+        mine, known = self.sources.rank(provider.source), published.get(kind, point.time)
+        if known is None:
+            # Between two points of a better source there is no gap.
+            holding = published.holding(kind, point.time)
+            last = published.newest_real(kind)
+            within = holding is not None and last is not None and point.time < last
+            return not within or holding is None or mine <= self.sources.rank(holding.source)
+        theirs = self.sources.rank(known.source)
+        if mine != theirs:
+            return mine < theirs
+        if point.estimated and not known.estimated:
+            return False
+        return point.value != known.value or point.estimated != known.estimated
+
+    def _overruling(self, provider: Provider, points: Sequence[Point]) -> list[Point]:
+        """`points`, and what they hold at the times of which worse sources spoke."""
+        published, mine = self._stream.published, self.sources.rank(provider.source)
+        said = {point.time: point for point in points}
+        for time in published.times(provider.kind, points[0].time, points[-1].time):
+            known = published.get(provider.kind, time)
+            index = bisect_right(points, time, key=lambda point: point.time) - 1
+            holding = points[index]
+            held = time < holding.time + provider.resolution_ms
+            if known is not None and held and self.sources.rank(known.source) > mine:
+                said.setdefault(time, holding._replace(time=time))
+        return [said[time] for time in sorted(said)]
+
+    async def _expect(
+        self, ahead: Ahead, provider: Provider, points: Sequence[Point]
+    ) -> Expectation:
+        """What follows the newest of `points`."""
+        newest = points[-1]
+        ahead.feed((point, provider.resolution_ms) for point in points)
+        said: list[Expected] = []
+        try:
+            said = await provider.forecast(newest.time)
+        except SignalError as error:
+            log.warning("no forecast from the source", zone=self.zone, error=str(error))
+        except Exception:
+            log.exception("the source's forecast broke", zone=self.zone)
+        return ahead.expect(newest.time, provider.resolution_ms, said, provider.source)
+
+    # -- no source speaks --------------------------------------------------------------------------
+
+    async def _stand_in(self, problems: str, now: int) -> float:
+        """The project's own forecast in place of what no source says."""
+        published = self._stream.published
+        last = published.latest
+        self._tell_speaker(OWN, problems)
+        newest_real = None if last is None else published.newest_real(last.kind)
+        if last is None or newest_real is None:
+            return LONGEST_SLEEP  # there is no past to learn from
+        ahead = await self._ahead(last.kind, last.simulated, last.resolution_ms, now)
+        newest = published.newest(last.kind)
+        assert newest is not None
+        limit = newest_real + OWN_REACH_MS
+        points = ahead.own(newest, min(now, limit))
+        if points:
+            degraded = f"all sources failed: {problems}; own forecast"
+            events = [
+                self._event(
+                    point,
+                    now,
+                    ahead.expect(point.time, ahead.step_ms) if point is points[-1] else NOTHING,
+                    source=OWN,
+                    kind=last.kind,
+                    simulated=last.simulated,
+                    resolution_ms=ahead.step_ms,
+                    degraded=degraded,
+                )
+                for point in points
+            ]
+            if not await self._stream.append(events):
+                return SHORTEST_SLEEP
+            newest = points[-1].time
+        due = max(newest, now) + ahead.step_ms
+        if due > limit:
+            return LONGEST_SLEEP
+        return self._runtime.clock.seconds_until(due - due % ahead.step_ms, wall_ms())
+
+    # -- what both need ----------------------------------------------------------------------------
+
+    async def _ahead(
+        self,
+        kind: Kind,
+        simulated: bool,
+        resolution_ms: int,
+        now: int,
+        provider: Provider | None = None,
+    ) -> Ahead:
+        """What has learned from all that is published of that kind and, as far as `provider`
+        has it, from what came before."""
+        if (kind, simulated) not in self._aheads:
+            ahead = Ahead(step_for(resolution_ms))
+            past = self._stream.published.real(kind, simulated)
+            if provider is not None:
+                before = past[0][0].time - 1 if past else now
+                earlier = await self._earlier(provider, before, now)
+                past = [(point, provider.resolution_ms) for point in earlier] + past
+            await anyio.to_thread.run_sync(ahead.feed, past, abandon_on_cancel=True)
+            self._aheads[kind, simulated] = ahead
+        return self._aheads[kind, simulated]
+
+    async def _earlier(self, provider: Provider, before: int, now: int) -> list[Point]:
+        reach = FURTHEST_BACK_MS if provider.start is None else LEARNT_FROM_TRACE_MS
+        if now - reach > before:
+            return []
+        with anyio.move_on_after(LEARNING_SECONDS) as waiting:
+            try:
+                return await provider.history(now - reach, before)
+            except SignalError as error:
+                log.warning("no history to learn from", zone=self.zone, error=str(error))
+            except Exception:
+                log.exception("the source's history broke", zone=self.zone)
+        if waiting.cancelled_caught:
+            log.warning("no history to learn from within the time", zone=self.zone)
+        return []
+
+    def _event(
+        self,
+        point: Point,
+        now: int,
+        expected: Expectation,
+        *,
+        source: str,
+        kind: Kind,
+        simulated: bool,
+        resolution_ms: int,
+        degraded: str | None,
+    ) -> IntensityObserved:
+        return IntensityObserved(
+            zone=self.zone,
+            time=point.time,
+            intensity=point.value,
+            source=source,
+            kind=kind,
+            estimated=point.estimated,
+            simulated=simulated,
+            resolution_ms=resolution_ms,
+            age_ms=max(0, now - point.time),
+            degraded=degraded,
+            forecast=expected.forecast,
+            forecast_low=expected.low,
+            forecast_high=expected.high,
+            forecast_source=expected.source,
+        )
+
+    def _tell_speaker(self, source: str, degraded: str | None) -> None:
+        if source != self._speaker:
+            self._speaker = source
+            tell = log.info if degraded is None else log.warning
+            tell("another source speaks", zone=self.zone, source=source, because=degraded)

@@ -1,0 +1,1 @@
+"""The router's own decisions over a recorded grid, in virtual time."""
