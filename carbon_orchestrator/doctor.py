@@ -17,6 +17,7 @@ from carbon_orchestrator.clock import GridClock, from_fields, rfc3339, wall_ms
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.runtime import server_time_ms
+from carbon_orchestrator.signal.intensity_stream import latest_said
 from carbon_orchestrator.topology import Topology
 from streams.errors import is_transient
 from streams.inspection import GroupState, group_states
@@ -48,7 +49,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     `skew_ms`: how far this machine's clock is ahead, known to ± `skew_error_ms`.
     `groups`: what the server has; consumers silent for over `silence_ms` do not count as live.
     `expected`: names of the streams that each role should read.
-    `signal_time`: when the zone's latest intensity began.
+    `signal_time`: when the zone's latest intensity began; `signal_source`, `signal_degraded`: who
+    said it, and why it was not the zone's first source.
     """
 
     server: str | None = None
@@ -72,6 +74,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     grid_now: int = 0
     zone: str = "local"
     signal_time: int | None = None
+    signal_source: str = ""
+    signal_degraded: str | None = None
     signal_max_age_ms: int = 3 * 3_600_000
 
 
@@ -251,10 +255,13 @@ def signal(facts: Facts) -> Check:
     if facts.signal_time is None:
         return Check(name, "warn", f"none for zone {facts.zone!r} yet", remedy)
     age = max(0, facts.grid_now - facts.signal_time)
-    detail = f"{_span(age)} old on the grid clock, zone {facts.zone!r}"
+    source = f", from {facts.signal_source}" if facts.signal_source else ""
+    detail = f"{_span(age)} old on the grid clock{source}, zone {facts.zone!r}"
     if age > facts.signal_max_age_ms:
         limit = _span(facts.signal_max_age_ms)
         return Check(name, "warn", f"{detail}: over {limit}, so it is not used any more", remedy)
+    if facts.signal_degraded is not None:
+        return Check(name, "warn", f"{detail}; {facts.signal_degraded}", remedy)
     return Check(name, "ok", detail)
 
 
@@ -319,6 +326,7 @@ async def gather(redis: Redis, topology: Topology, config: Config) -> Facts:
     fields: Any = await redis.hgetall(topology.clock)
     clock = from_fields(fields)
     latest: Any = await redis.hget(topology.signal, config.zone)
+    said = await latest_said(redis, topology.intensity, config.zone)
     ahead, error = await _skew(redis)
     return Facts(
         server=_server_name(info),
@@ -344,6 +352,8 @@ async def gather(redis: Redis, topology: Topology, config: Config) -> Facts:
         grid_now=clock.now(),
         zone=config.zone,
         signal_time=int(latest.partition(b":")[0]) if latest else None,
+        signal_source="" if said is None else said.source,
+        signal_degraded=None if said is None else said.degraded,
         signal_max_age_ms=milliseconds(config.threshold.max_age),
     )
 

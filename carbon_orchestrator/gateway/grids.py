@@ -34,7 +34,8 @@ class Grids:
             each.apply(message)
 
     def view(self, zone: str, clock: GridClock, now: int) -> dict[str, Any]:
-        """One zone as JSON: its intensity, band, source and forecast."""
+        """One zone as JSON: its intensity, band, source and forecast. `unusable`: why decisions
+        do without it, in words, where `signal` is "none"."""
         outlook, latest = self._zones[zone].outlook(), self._zones[zone].latest
         band = outlook.band_at(now)
         view: dict[str, Any] = {
@@ -42,6 +43,7 @@ class Grids:
             "zones": self.zones,
             "clock": {"now": rfc3339(now), "speed": clock.speed, "signal": clock.signal},
             "signal": "none",
+            "unusable": outlook.unusable if band is None else None,
         }
         if latest is None:
             return view

@@ -14,10 +14,10 @@ from carbon_orchestrator.signal.published import OWN
 
 HOUR_MS = 3_600_000
 STEPS_MS = (HOUR_MS, HOUR_MS // 2, HOUR_MS // 4)
-FINE_MS = 48 * HOUR_MS  # up to here by the step, then by the hour
 REACH_MS = 7 * 24 * HOUR_MS
-LARGEST = 7_600  # bytes of the three lists as JSON: an event stays below 8 KB
-_COARSE_H = (1, 2, 3, 4, 6, 12, 24)
+LARGEST = 7_000  # bytes of the three lists as JSON: an event stays below 8 KB
+#: Hours that are told by the step, and in how many hours together those that follow.
+_SHAPES = ((48, 1), (48, 2), (48, 3), (48, 4), (48, 6), (48, 12), (36, 12), (24, 24))
 
 
 class Expectation(NamedTuple):
@@ -117,13 +117,13 @@ class Ahead:
         self._level = value
 
     def _told(self, forecast: Forecast, after: int, resolution_ms: int, source: str) -> Expectation:
-        """By steps at first, then by the hour, or as coarsely as it takes to fit an event."""
+        """By steps for two days, then by the hour, or as coarsely as it takes to fit an event."""
         assert self.last is not None
         fine = max(resolution_ms // self.step_ms, 1)
-        near = FINE_MS // self.step_ms // fine * fine
         hour = HOUR_MS // self.step_ms
         told = NOTHING
-        for hours in _COARSE_H:
+        for near_hours, hours in _SHAPES:
+            near = near_hours * hour // fine * fine
             widths = (fine, max(hours * hour // fine, 1) * fine)
             starts = np.concatenate(
                 [

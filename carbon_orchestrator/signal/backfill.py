@@ -1,4 +1,5 @@
-"""Loads a source's history onto the stream, so that bands and forecasts have a past at once."""
+"""Loads a source's history onto the stream, so that bands have a past at once. A signal that is
+running learns to forecast from it when it starts next."""
 
 from __future__ import annotations
 
@@ -6,13 +7,14 @@ from collections.abc import Callable
 
 import structlog
 
-from carbon_orchestrator.clock import wall_ms
+from carbon_orchestrator.clock import rfc3339, wall_ms
 from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.events import IntensityObserved
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.establishing import establish, tells_wall_time, wanted_clock
 from carbon_orchestrator.signal.intensity_stream import IntensityStream
 from carbon_orchestrator.signal.provider import Point, Provider, SignalError
+from carbon_orchestrator.signal.published import Grid
 from streams.retry import backoff
 
 log = structlog.get_logger(__name__)
@@ -44,7 +46,14 @@ class Backfill:
         count = 0
         for start in range(t0, t1 + 1, PAGE_MS):
             end = min(start + PAGE_MS - 1, t1)
-            count += await self._publish(await self._asked(start, end), now)
+            try:
+                points = await self._asked(start, end)
+            except SignalError as error:
+                raise SignalError(
+                    f"{error} (stopped at {rfc3339(start)}: {count} points before it are published"
+                    " and stay; the same command goes on from there)"
+                ) from None
+            count += await self._publish(points, now)
             progress((end - t0 + 1) / (t1 - t0 + 1))
         return count
 
@@ -84,11 +93,11 @@ class Backfill:
         raise AssertionError("the last try returns or raises")
 
     async def _publish(self, points: list[Point], now: int) -> int:
-        provider, stream = self._provider, self._stream
+        provider, stream, grid = self._provider, self._stream, Grid.of(self._provider)
         count = 0
         while True:
             await stream.read()
-            fresh = [p for p in points if stream.published.get(provider.kind, p.time) is None]
+            fresh = [point for point in points if stream.published.get(grid, point.time) is None]
             if not fresh:
                 return count
             events = [

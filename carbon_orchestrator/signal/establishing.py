@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from redis.asyncio import Redis
 
 from carbon_orchestrator.clock import GridClock, from_fields, rfc3339
@@ -10,6 +12,7 @@ from carbon_orchestrator.signal.provider import Provider, SignalError
 from carbon_orchestrator.topology import Topology
 from streams.commit import Committer, Transaction
 
+FASTEST = 1_000_000
 SIMULATED_SPEED = 60.0  # a day in 24 minutes
 
 
@@ -21,6 +24,8 @@ def wanted_clock(
     A recorded trace starts at `start`, else one window after its first point, so that its
     bands have a past; a trace that reaches up to now is played live.
     """
+    if speed is not None and not 0 < speed <= FASTEST:
+        raise SignalError(f"--speed must be above 0 and at most {FASTEST}")
     recorded = provider.start is not None and provider.end is not None
     if speed is None:
         speed = SIMULATED_SPEED if provider.simulated else 1.0
@@ -38,6 +43,17 @@ def wanted_clock(
     else:
         origin = wall
     return GridClock(wall, origin, speed, identity)
+
+
+def refuse_live(clock: GridClock, providers: Iterable[Provider]) -> None:
+    """Raise SignalError for a live source where the clock does not tell wall time: it would be
+    asked about times of which it knows nothing, or another grid's past."""
+    for provider in providers:
+        if provider.start is None and not provider.simulated and not tells_wall_time(clock):
+            raise SignalError(
+                f"{provider.source} (zone {provider.zone}) is live, but {clock.signal!r} is not"
+                " played in real time; give --speed 1, or name live sources only"
+            )
 
 
 async def establish(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from redis.asyncio import Redis
+
 from carbon_orchestrator.events import IntensityObserved
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.published import KEPT_MS, Mark, Published
@@ -12,6 +14,20 @@ from carbon_orchestrator.topology import CODEC
 from streams.codec import envelope
 from streams.commit import Transaction
 from streams.table import Table
+
+_LOOKED_THROUGH = 100  # entries
+
+
+async def latest_said(client: Redis, stream: str, zone: str) -> IntensityObserved | None:
+    """The latest event of the zone, if it is among the stream's last entries."""
+    rows: Any = await client.execute_command(
+        "XREVRANGE", stream, "+", "-", "COUNT", _LOOKED_THROUGH
+    )
+    published = Published(zone)
+    for entry_id, fields in reversed(rows):
+        for message in CODEC.entry(stream, entry_id.decode(), tuple(fields)).messages:
+            published.apply(message)
+    return published.latest
 
 
 class IntensityStream:
@@ -29,14 +45,18 @@ class IntensityStream:
 
     async def read(self) -> bool:
         """Take in what is new on the stream. True if `published` began anew, as it does at
-        first and when the clock is another."""
+        first, when the clock is another, and when the server has lost some of it."""
         # The mark before the stream: who publishes in between is noticed by `append`.
         raw: Any = await self._client.hget(self._marks, self.zone)
         mark = Mark.parse(raw.decode()) if raw else None
-        if mark is not None:
-            anew = self._table is None or mark.since != self.published.since
+        if self._table is None:
+            anew = True
+        elif mark is None:
+            anew = self._mark is not None
         else:
-            anew = self._table is None or self._mark is not None
+            # A server that came back may have lost the last commits, and their points with them.
+            lost = self._mark is not None and mark.count < self._mark.count
+            anew = lost or mark.since != self.published.since
         if anew:
             since = await self._last_entry() if mark is None else mark.since
             self.published = Published(self.zone, since, self.published.kept_ms)
@@ -61,7 +81,10 @@ class IntensityStream:
         change.set_fields(self._marks, {self.zone: str(mark)})
         for event in events:
             change.emit(self._stream, envelope(event, "signal"))
-        return await self._committer.apply(change)
+        if not await self._committer.apply(change):
+            return False
+        self._mark = mark
+        return True
 
     async def _last_entry(self) -> str:
         rows: Any = await self._client.execute_command(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections import defaultdict
 from typing import NamedTuple, Self
 
 import msgspec
 
 from carbon_orchestrator.events import IntensityObserved
-from carbon_orchestrator.signal.provider import Kind, Point
+from carbon_orchestrator.signal.provider import Kind, Point, Provider
 from streams.event import Message, entry_order
 
 #: The `source` of points that the project itself forecast, as no source spoke.
@@ -39,6 +40,17 @@ class Mark(msgspec.Struct, frozen=True):
         return f"{self.time}:{self.value!r}:{self.count}:{self.since}"
 
 
+class Grid(NamedTuple):
+    """What may stand in one series: averages or marginal values, of a real or a simulated grid."""
+
+    kind: Kind
+    simulated: bool
+
+    @classmethod
+    def of(cls, source: Provider | IntensityObserved) -> Self:
+        return cls(source.kind, source.simulated)
+
+
 class Known(NamedTuple):
     """A point as published."""
 
@@ -46,7 +58,6 @@ class Known(NamedTuple):
     estimated: bool
     source: str
     resolution_ms: int
-    simulated: bool
 
     @property
     def own(self) -> bool:
@@ -54,7 +65,7 @@ class Known(NamedTuple):
 
 
 class Published:
-    """Points by kind and time (grid ms) of the last `kept_ms`; the latest word on a time counts.
+    """Points by grid and time (grid ms) of the last `kept_ms`; the latest word on a time counts.
 
     `latest`: the last event that said what is expected next, or that is newer than such a one.
     """
@@ -63,9 +74,9 @@ class Published:
         """`since`: the stream is looked at after that entry."""
         self.zone, self.since, self.kept_ms = zone, since, kept_ms
         self.latest: IntensityObserved | None = None
-        self._points: dict[Kind, dict[int, Known]] = {"average": {}, "marginal": {}}
-        self._times: dict[Kind, list[int]] = {"average": [], "marginal": []}
-        self._newest_real: dict[Kind, int] = {}
+        self._points: defaultdict[Grid, dict[int, Known]] = defaultdict(dict)
+        self._times: defaultdict[Grid, list[int]] = defaultdict(list)
+        self._newest_real: dict[Grid, int] = {}
 
     def apply(self, message: Message) -> None:
         """Take in one event of the stream; those of other zones and clocks are left out."""
@@ -74,54 +85,49 @@ class Published:
             return
         if entry_order(message.entry_id) <= entry_order(self.since):
             return
-        kind, time = event.kind, event.time
-        known = Known(
-            event.intensity, event.estimated, event.source, event.resolution_ms, event.simulated
-        )
-        if time not in self._points[kind]:
-            insort(self._times[kind], time)
-        self._points[kind][time] = known
+        grid, time = Grid.of(event), event.time
+        known = Known(event.intensity, event.estimated, event.source, event.resolution_ms)
+        if time not in self._points[grid]:
+            insort(self._times[grid], time)
+        self._points[grid][time] = known
         if not known.own:
-            self._newest_real[kind] = max(time, self._newest_real.get(kind, time))
+            self._newest_real[grid] = max(time, self._newest_real.get(grid, time))
         if self.latest is None or event.forecast or time >= self.latest.time:
             self.latest = event
-            self._forget(kind, time - self.kept_ms)
+            self._forget(grid, time - self.kept_ms)
 
-    def get(self, kind: Kind, time: int) -> Known | None:
-        return self._points[kind].get(time)
+    def get(self, grid: Grid, time: int) -> Known | None:
+        return self._points[grid].get(time)
 
-    def holding(self, kind: Kind, time: int) -> Known | None:
+    def holding(self, grid: Grid, time: int) -> Known | None:
         """The point at `time`, or the last before it."""
-        index = bisect_right(self._times[kind], time)
-        return self._points[kind][self._times[kind][index - 1]] if index else None
+        index = bisect_right(self._times[grid], time)
+        return self._points[grid][self._times[grid][index - 1]] if index else None
 
-    def times(self, kind: Kind, start: int, end: int) -> list[int]:
+    def times(self, grid: Grid, start: int, end: int) -> list[int]:
         """Of the points with start <= time <= end."""
-        times = self._times[kind]
+        times = self._times[grid]
         return times[bisect_left(times, start) : bisect_right(times, end)]
 
-    def oldest(self, kind: Kind) -> int | None:
-        return self._times[kind][0] if self._times[kind] else None
+    def newest(self, grid: Grid) -> int | None:
+        return self._times[grid][-1] if self._times[grid] else None
 
-    def newest(self, kind: Kind) -> int | None:
-        return self._times[kind][-1] if self._times[kind] else None
-
-    def newest_real(self, kind: Kind) -> int | None:
+    def newest_real(self, grid: Grid) -> int | None:
         """Of those that a source gave."""
-        return self._newest_real.get(kind)
+        return self._newest_real.get(grid)
 
-    def real(self, kind: Kind, simulated: bool) -> list[tuple[Point, int]]:
-        """What sources gave of one grid, with the resolution in ms, oldest first."""
-        known = ((time, self._points[kind][time]) for time in self._times[kind])
+    def real(self, grid: Grid) -> list[tuple[Point, int]]:
+        """What sources gave, with the resolution in ms, oldest first."""
+        known = ((time, self._points[grid][time]) for time in self._times[grid])
         return [
             (Point(time, each.value, each.estimated), each.resolution_ms)
             for time, each in known
-            if not each.own and each.simulated == simulated
+            if not each.own
         ]
 
-    def _forget(self, kind: Kind, before: int) -> None:
-        times = self._times[kind]
+    def _forget(self, grid: Grid, before: int) -> None:
+        times = self._times[grid]
         gone = bisect_left(times, before)
         for time in times[:gone]:
-            del self._points[kind][time]
+            del self._points[grid][time]
         del times[:gone]

@@ -7,7 +7,7 @@ import anyio
 from carbon_orchestrator.clock import GridClock, wall_ms
 from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.runtime import Runtime
-from carbon_orchestrator.signal.establishing import establish, wanted_clock
+from carbon_orchestrator.signal.establishing import establish, refuse_live, wanted_clock
 from carbon_orchestrator.signal.naming import parse
 from carbon_orchestrator.signal.provider import Provider
 from carbon_orchestrator.signal.zone import ZoneSignal
@@ -49,11 +49,13 @@ class SignalRole:
         return [source.provider for source in self.zones[0].sources.all]
 
     async def establish_clock(self) -> GridClock:
-        """Fix the deployment's clock; see `establish`."""
+        """Fix the deployment's clock; see `establish`. Raises SignalError."""
         window_ms = milliseconds(self.runtime.config.threshold.window)
         wanted = wanted_clock(
             self.specs[0], self.providers[0], self._speed, self._start, window_ms, wall_ms()
         )
+        every = [source.provider for zone in self.zones for source in zone.sources.all]
+        refuse_live(wanted, every)
         clock = await establish(self._client, self._committer, self.runtime.topology, wanted)
         self.runtime.clock = clock
         return clock

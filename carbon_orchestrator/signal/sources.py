@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from math import inf
 from typing import NamedTuple
 
 import structlog
@@ -17,6 +18,7 @@ log = structlog.get_logger(__name__)
 
 FIRST_WAIT, LONGEST_WAIT = 0.5, 300.0  # seconds between a source's failures
 _LONGEST_REASON = 240  # characters of an error that an event repeats
+_LONGEST_DEGRADED = 600  # of all of them
 
 
 class Source:
@@ -39,7 +41,8 @@ class Source:
         if not self.breaker.failures:
             self._since = at
         name = self.provider.source
-        reason = " ".join(str(error).split()).removeprefix(f"{name}: ")[:_LONGEST_REASON]
+        reason = "".join(each if each.isprintable() else " " for each in str(error))
+        reason = _cut(" ".join(reason.split()).removeprefix(f"{name}: "), _LONGEST_REASON)
         self.problem = f"{name} failing since {rfc3339(self._since)} ({reason})"
         self.breaker = self.breaker.failed(
             now, next(self._waits), retry_after=error.retry_after, permanent=error.permanent
@@ -70,6 +73,14 @@ def _waits() -> Iterator[float]:
     return backoff(FIRST_WAIT, LONGEST_WAIT)
 
 
+def _joined(problems: Sequence[str]) -> str:
+    return _cut("; ".join(problems), _LONGEST_DEGRADED)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 class Heard(NamedTuple):
     """What the sources say. `source`: who speaks, None if all are dead; `degraded`: why it is
     not the first one, in words."""
@@ -93,21 +104,21 @@ class Sources:
         self.all = [Source(provider) for provider in providers]
         self.silence_ms = silence_ms
         self._clock = clock
+        self._again = inf
 
     def rank(self, name: str) -> int:
         """The place of the source of that name, 0 for the best; after all others if unknown."""
         names = [each.provider.source for each in self.all]
         return names.index(name) if name in names else len(names)
 
+    def silent_after(self, provider: Provider) -> int:
+        """How old its newest point may be, ms."""
+        return max(self.silence_ms, 2 * provider.resolution_ms)
+
     def wait(self) -> float:
-        """Seconds until a source that has failed is asked again; infinite if none has."""
-        return (
-            min(
-                (each.breaker.until for each in self.all if each.breaker.failures),
-                default=float("inf"),
-            )
-            - self._clock()
-        )
+        """Seconds until a source that has failed is asked again; infinite if none has. Those
+        after the one that spoke last are not asked, so they do not count."""
+        return self._again - self._clock()
 
     async def ask(self, since: Callable[[Provider], int], t: int) -> Heard | None:
         """The points of the best source that answers, from `since` it to `t`, grid ms.
@@ -115,16 +126,19 @@ class Sources:
         None while a source is about to be asked again: nobody else speaks for it yet.
         """
         problems: list[str] = []
+        self._again = inf
         for source in self.all:
             if source.breaker.allows(self._clock()):
                 points = await self._asked(source, since(source.provider), t)
                 if points is not None:
-                    return Heard(source, points, "; ".join(problems) or None)
-            if source.breaker.failures and source.breaker.state(self._clock()) == "closed":
-                return None
+                    return Heard(source, points, _joined(problems) or None)
+            if source.breaker.failures:
+                self._again = min(self._again, source.breaker.until)
+                if source.breaker.state(self._clock()) == "closed":
+                    return None
             if source.problem is not None:
                 problems.append(source.problem)
-        return Heard(None, [], "; ".join(problems))
+        return Heard(None, [], _joined(problems))
 
     async def _asked(self, source: Source, since: int, t: int) -> list[Point] | None:
         provider = source.provider
@@ -139,7 +153,7 @@ class Sources:
             return None
         source.answered()
         newest = points[-1] if points else None
-        if newest is None or t - newest.time > max(self.silence_ms, 2 * provider.resolution_ms):
+        if newest is None or t - newest.time > self.silent_after(provider):
             source.silent(newest)
             return None
         source.problem = None

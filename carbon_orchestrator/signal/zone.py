@@ -14,8 +14,8 @@ from carbon_orchestrator.events import IntensityObserved
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.ahead import NOTHING, Ahead, Expectation, step_for
 from carbon_orchestrator.signal.intensity_stream import IntensityStream
-from carbon_orchestrator.signal.provider import Expected, Kind, Point, Provider, SignalError
-from carbon_orchestrator.signal.published import OWN
+from carbon_orchestrator.signal.provider import Expected, Point, Provider, SignalError
+from carbon_orchestrator.signal.published import OWN, Grid
 from carbon_orchestrator.signal.sources import Heard, Sources
 from streams.errors import CommitUnknown, is_transient
 from streams.retry import backoff
@@ -30,6 +30,7 @@ LEARNT_FROM_TRACE_MS = 60 * DAY_MS  # before the start of a replay
 OWN_REACH_MS = 2 * DAY_MS  # after the last real point nothing of ours is published
 LEARNING_SECONDS = 30.0  # for a source to give the history to learn from
 SHORTEST_SLEEP, LONGEST_SLEEP = 0.02, 60.0
+MOST_AT_ONCE = 2_000  # points of one commit
 
 
 class ZoneSignal:
@@ -43,8 +44,8 @@ class ZoneSignal:
         self._runtime = runtime
         self._stream = IntensityStream(runtime, zone)
         self._window_ms = milliseconds(band.window)
-        self._aheads: dict[tuple[Kind, bool], Ahead] = {}
-        self._speaker = providers[0].source
+        self._aheads: dict[Grid, Ahead] = {}
+        self._speaker: str | None = providers[0].source
 
     async def run(self) -> None:
         """Publish until stopped; then let go of the sources."""
@@ -71,7 +72,7 @@ class ZoneSignal:
         if await self._stream.read():
             self._aheads.clear()
         now = self._runtime.clock.now()
-        heard = await self.sources.ask(lambda provider: self._since(provider.kind, now), now)
+        heard = await self.sources.ask(lambda provider: self._since(provider, now), now)
         if heard is None:
             pause = LONGEST_SLEEP
         elif heard.source is not None:
@@ -80,46 +81,45 @@ class ZoneSignal:
             pause = await self._stand_in(heard.degraded or "", now)
         return min(max(min(pause, self.sources.wait()), SHORTEST_SLEEP), LONGEST_SLEEP)
 
-    def _since(self, kind: Kind, now: int) -> int:
-        """From when on a source of that kind is asked for points."""
-        published = self._stream.published
-        oldest, newest = published.oldest(kind), published.newest_real(kind)
-        if oldest is None or newest is None:
-            return now - self._window_ms
-        return max(min(newest + 1, now - REVISED_MS), oldest, now - FURTHEST_BACK_MS)
+    def _since(self, provider: Provider, now: int) -> int:
+        """From when on it is asked for points: never so late that it would seem silent."""
+        newest = self._stream.published.newest_real(Grid.of(provider))
+        silent = now - self.sources.silent_after(provider)
+        if newest is None:
+            return min(now - self._window_ms, silent)
+        return min(max(newest + 1, now - FURTHEST_BACK_MS), now - REVISED_MS, silent)
 
     # -- a source speaks ---------------------------------------------------------------------------
 
     async def _pass_on(self, heard: Heard, provider: Provider, now: int) -> float:
         """What `heard` says that is not published yet."""
-        latest, newest = self._stream.published.latest, heard.points[-1]
+        newest, latest = heard.points[-1], self._stream.published.latest
         points = self._overruling(provider, heard.points)
         fresh = [point for point in points if self._is_news(provider, point)]
-        told = latest is not None and latest.source == provider.source and latest.forecast
-        if not told and newest not in fresh:
-            fresh.append(newest)  # who speaks now says so, and what it expects
+        more, fresh = len(fresh) > MOST_AT_ONCE, fresh[:MOST_AT_ONCE]
+        # Who speaks now says so, and what it expects.
+        spoke = latest is not None and latest.source == provider.source
+        told = (latest is not None and spoke and latest.forecast) or self._outdone(provider, newest)
+        expected = NOTHING
+        if not more and (fresh[-1:] == [newest] or not told):
+            expected = await self._expect(provider, heard.points, now)
+            if fresh[-1:] != [newest] and (expected.forecast or not spoke):
+                fresh.append(newest)
         if fresh:
             self._tell_speaker(provider.source, heard.degraded)
-            ahead = await self._ahead(
-                provider.kind, provider.simulated, provider.resolution_ms, now, provider
-            )
-            expected = NOTHING
-            if fresh[-1] is newest:
-                expected = await self._expect(ahead, provider, heard.points)
             events = [
                 self._event(
                     point,
                     now,
                     expected if point is newest else NOTHING,
                     source=provider.source,
-                    kind=provider.kind,
-                    simulated=provider.simulated,
+                    grid=Grid.of(provider),
                     resolution_ms=provider.resolution_ms,
                     degraded=heard.degraded,
                 )
                 for point in fresh
             ]
-            if not await self._stream.append(events):
+            if not await self._stream.append(events) or more:
                 return SHORTEST_SLEEP
         if provider.start is None and not provider.simulated:
             return POLL_SECONDS
@@ -131,14 +131,16 @@ class ZoneSignal:
 
     def _is_news(self, provider: Provider, point: Point) -> bool:
         """Whether `point` is to be published: nothing is known of its time, or it is better."""
-        published, kind = self._stream.published, provider.kind
-        mine, known = self.sources.rank(provider.source), published.get(kind, point.time)
+        published, grid = self._stream.published, Grid.of(provider)
+        mine, known = self.sources.rank(provider.source), published.get(grid, point.time)
         if known is None:
-            # Between two points of a better source there is no gap.
-            holding = published.holding(kind, point.time)
-            last = published.newest_real(kind)
-            within = holding is not None and last is not None and point.time < last
-            return not within or holding is None or mine <= self.sources.rank(holding.source)
+            last = published.newest_real(grid)
+            if last is None or point.time > last:
+                return True
+            # What lies before all that is published was trimmed, and between two points of a
+            # better source there is no gap.
+            holding = published.holding(grid, point.time)
+            return holding is not None and mine <= self.sources.rank(holding.source)
         theirs = self.sources.rank(known.source)
         if mine != theirs:
             return mine < theirs
@@ -146,24 +148,35 @@ class ZoneSignal:
             return False
         return point.value != known.value or point.estimated != known.estimated
 
+    def _outdone(self, provider: Provider, newest: Point) -> bool:
+        """Whether a better source's word on the same grid is as new: it holds until there is
+        something newer, also if that source has failed since."""
+        published, grid = self._stream.published, Grid.of(provider)
+        last = published.newest_real(grid)
+        known = None if last is None else published.get(grid, last)
+        if last is None or known is None or last < newest.time:
+            return False
+        return self.sources.rank(known.source) < self.sources.rank(provider.source)
+
     def _overruling(self, provider: Provider, points: Sequence[Point]) -> list[Point]:
-        """`points`, and what they hold at the times of which worse sources spoke."""
-        published, mine = self._stream.published, self.sources.rank(provider.source)
+        """`points`, and what they hold at other times: worse sources spoke of these, or it did so
+        itself, to overrule them."""
+        published, grid = self._stream.published, Grid.of(provider)
+        mine = self.sources.rank(provider.source)
         said = {point.time: point for point in points}
-        for time in published.times(provider.kind, points[0].time, points[-1].time):
-            known = published.get(provider.kind, time)
+        for time in published.times(grid, points[0].time, points[-1].time):
+            known = published.get(grid, time)
             index = bisect_right(points, time, key=lambda point: point.time) - 1
             holding = points[index]
             held = time < holding.time + provider.resolution_ms
-            if known is not None and held and self.sources.rank(known.source) > mine:
+            if known is not None and held and self.sources.rank(known.source) >= mine:
                 said.setdefault(time, holding._replace(time=time))
         return [said[time] for time in sorted(said)]
 
-    async def _expect(
-        self, ahead: Ahead, provider: Provider, points: Sequence[Point]
-    ) -> Expectation:
+    async def _expect(self, provider: Provider, points: Sequence[Point], now: int) -> Expectation:
         """What follows the newest of `points`."""
         newest = points[-1]
+        ahead = await self._ahead(Grid.of(provider), provider.resolution_ms, now, provider)
         ahead.feed((point, provider.resolution_ms) for point in points)
         said: list[Expected] = []
         try:
@@ -180,12 +193,14 @@ class ZoneSignal:
         """The project's own forecast in place of what no source says."""
         published = self._stream.published
         last = published.latest
-        self._tell_speaker(OWN, problems)
-        newest_real = None if last is None else published.newest_real(last.kind)
-        if last is None or newest_real is None:
+        grid = None if last is None else Grid.of(last)
+        newest_real = None if grid is None else published.newest_real(grid)
+        if last is None or grid is None or newest_real is None:
+            self._tell_speaker(None, problems)
             return LONGEST_SLEEP  # there is no past to learn from
-        ahead = await self._ahead(last.kind, last.simulated, last.resolution_ms, now)
-        newest = published.newest(last.kind)
+        self._tell_speaker(OWN, problems)
+        ahead = await self._ahead(grid, last.resolution_ms, now)
+        newest = published.newest(grid)
         assert newest is not None
         limit = newest_real + OWN_REACH_MS
         points = ahead.own(newest, min(now, limit))
@@ -197,8 +212,7 @@ class ZoneSignal:
                     now,
                     ahead.expect(point.time, ahead.step_ms) if point is points[-1] else NOTHING,
                     source=OWN,
-                    kind=last.kind,
-                    simulated=last.simulated,
+                    grid=grid,
                     resolution_ms=ahead.step_ms,
                     degraded=degraded,
                 )
@@ -215,25 +229,20 @@ class ZoneSignal:
     # -- what both need ----------------------------------------------------------------------------
 
     async def _ahead(
-        self,
-        kind: Kind,
-        simulated: bool,
-        resolution_ms: int,
-        now: int,
-        provider: Provider | None = None,
+        self, grid: Grid, resolution_ms: int, now: int, provider: Provider | None = None
     ) -> Ahead:
-        """What has learned from all that is published of that kind and, as far as `provider`
+        """What has learned from all that is published of that grid and, as far as `provider`
         has it, from what came before."""
-        if (kind, simulated) not in self._aheads:
+        if grid not in self._aheads:
             ahead = Ahead(step_for(resolution_ms))
-            past = self._stream.published.real(kind, simulated)
+            past = self._stream.published.real(grid)
             if provider is not None:
                 before = past[0][0].time - 1 if past else now
                 earlier = await self._earlier(provider, before, now)
                 past = [(point, provider.resolution_ms) for point in earlier] + past
             await anyio.to_thread.run_sync(ahead.feed, past, abandon_on_cancel=True)
-            self._aheads[kind, simulated] = ahead
-        return self._aheads[kind, simulated]
+            self._aheads[grid] = ahead
+        return self._aheads[grid]
 
     async def _earlier(self, provider: Provider, before: int, now: int) -> list[Point]:
         reach = FURTHEST_BACK_MS if provider.start is None else LEARNT_FROM_TRACE_MS
@@ -257,8 +266,7 @@ class ZoneSignal:
         expected: Expectation,
         *,
         source: str,
-        kind: Kind,
-        simulated: bool,
+        grid: Grid,
         resolution_ms: int,
         degraded: str | None,
     ) -> IntensityObserved:
@@ -267,9 +275,9 @@ class ZoneSignal:
             time=point.time,
             intensity=point.value,
             source=source,
-            kind=kind,
+            kind=grid.kind,
             estimated=point.estimated,
-            simulated=simulated,
+            simulated=grid.simulated,
             resolution_ms=resolution_ms,
             age_ms=max(0, now - point.time),
             degraded=degraded,
@@ -279,8 +287,14 @@ class ZoneSignal:
             forecast_source=expected.source,
         )
 
-    def _tell_speaker(self, source: str, degraded: str | None) -> None:
-        if source != self._speaker:
-            self._speaker = source
-            tell = log.info if degraded is None else log.warning
-            tell("another source speaks", zone=self.zone, source=source, because=degraded)
+    def _tell_speaker(self, source: str | None, degraded: str | None) -> None:
+        if source == self._speaker:
+            return
+        self._speaker = source
+        if source is None:
+            log.warning(
+                "no source speaks, and no past to forecast from", zone=self.zone, because=degraded
+            )
+            return
+        tell = log.info if degraded is None else log.warning
+        tell("another source speaks", zone=self.zone, source=source, because=degraded)
