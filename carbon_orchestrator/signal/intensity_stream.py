@@ -41,6 +41,7 @@ class IntensityStream:
         self._committer = runtime.committer()
         self._stream, self._marks = runtime.topology.intensity, runtime.topology.signal
         self._mark: Mark | None = None
+        self._written = ""  # the mark as it stands in the hash
         self._table: Table | None = None
 
     async def read(self) -> bool:
@@ -61,7 +62,7 @@ class IntensityStream:
             since = await self._last_entry() if mark is None else mark.since
             self.published = Published(self.zone, since, self.published.kept_ms)
             self._table = Table(self._client, CODEC, self._stream, self.published.apply)
-        self._mark = mark
+        self._mark, self._written = mark, raw.decode() if raw else ""
         assert self._table is not None
         await self._table.load()
         return anew
@@ -70,20 +71,19 @@ class IntensityStream:
         """Publish them, the newest last; call after `read`. False if somebody else has published
         since then, and nothing was done."""
         last, mark = events[-1], self._mark
-        change = Transaction().require_field(
-            self._marks, self.zone, "" if mark is None else str(mark)
-        )
+        change = Transaction().require_field(self._marks, self.zone, self._written)
         if mark is None:
             mark = Mark(last.time, last.intensity, 0, self.published.since)
         if last.forecast or last.time >= mark.time:
             mark = Mark(last.time, last.intensity, mark.count, mark.since)
         mark = Mark(mark.time, mark.value, mark.count + 1, mark.since)
-        change.set_fields(self._marks, {self.zone: str(mark)})
+        written = str(mark)
+        change.set_fields(self._marks, {self.zone: written})
         for event in events:
             change.emit(self._stream, envelope(event, "signal"))
         if not await self._committer.apply(change):
             return False
-        self._mark = mark
+        self._mark, self._written = mark, written
         return True
 
     async def _last_entry(self) -> str:
