@@ -145,6 +145,25 @@ async def test_a_long_past_is_published_in_parts(
     assert [event.time for event in events if event.forecast] == [now]
 
 
+async def test_points_that_were_trimmed_are_not_published_again(
+    deploy: Deploy, now: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zone, "MOST_AT_ONCE", 10)
+    house = deploy()
+    source = Scripted("A", course(now - DAY, now, HALF, 200))
+    part = listening(house, source)
+    await heard(house, "A", now)
+    await part.stop()
+    await house.redis.xtrim(house.topology.intensity, maxlen=2, approximate=False)
+    left = await said(house)
+    assert 10 <= len(left) < 30
+    again = Scripted("A", source.points)
+    listening(house, again)
+    await until(lambda: again.asked)
+    await again.asked_again()
+    assert await said(house) == left
+
+
 async def test_points_that_the_server_lost_are_published_again(deploy: Deploy, now: int) -> None:
     """A server that came back after a power cut may lack the last second."""
     house = deploy()

@@ -119,6 +119,27 @@ async def test_a_better_source_s_word_holds_until_there_is_something_newer(
     assert event.forecast
 
 
+async def test_who_comes_back_with_nothing_new_says_that_it_speaks(
+    deploy: Deploy, now: int
+) -> None:
+    house = deploy()
+    first = Scripted("A", course(now - DAY, now - HALF, HALF, 200))
+    second = Scripted("B", course(now - DAY, now, HALF, 500))
+    listening(house, first, second)
+    await heard(house, "A", now - HALF)
+    first.error = DEAD
+    await heard(house, "B", now)
+    count = len(await said(house))
+    first.error = None
+    event = await heard(house, "A", more=count)
+    assert (event.time, event.degraded) == (now - HALF, None)
+    assert event.forecast
+    outlook = (await grid(house)).outlook()
+    assert outlook.source == "A"
+    await first.asked_again()
+    assert len(await said(house)) == count + 1
+
+
 async def test_where_all_sources_are_dead_our_own_forecast_stands_in(
     deploy: Deploy, now: int
 ) -> None:
