@@ -1,12 +1,16 @@
 """What the planner saves on the workloads of two papers, with and without a look at the future.
 
-    python -m benchmarks.carbon --data ../shared/data [--seeds 10] [--carbon FILE] [--json FILE]
+    python -m benchmarks.carbon --data ../shared/data [--seeds 10] [--carbon FILE[:COLUMN]]
+        [--foresight HOURS] [--json FILE]
 
 Let's Wait Awhile (Wiesner et al., Middleware 2021), scenario II: 3387 jobs of machine learning
 over 2020, by the paper's definitions (lwa_table.json). GAIA (ASPLOS 2024): 1000 jobs of Alibaba's
 PAI in South Australia, 2022 (gaia_table.json). Each figure stands beside the published one and
 the clairvoyant optimum. "own" knows nothing of the future: it is the project's own forecaster.
-`--carbon` runs Let's Wait Awhile's jobs over another trace of 2020 instead (repeat it for more).
+`--carbon` runs Let's Wait Awhile's jobs over another trace instead (repeat it for more); where that
+is not of 2020 they are moved by whole weeks to begin eleven days after its start, as in the others.
+`--foresight` adds what own would reach if it knew the next hours exactly: a bound on what better
+forecasts of these hours could give.
 
 The status is 1 if a deadline that could be met was missed, or if a run emitted more than running
 everything at once.
@@ -25,18 +29,20 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 
 from carbon_orchestrator.config import Config, PolicyName, ThresholdConfig, complete
 from carbon_orchestrator.signal.csv_trace import CsvTrace
 from carbon_orchestrator.simulation import forecasts
-from carbon_orchestrator.simulation.compare import compare, idealise, span
+from carbon_orchestrator.simulation.compare import compare, fitting, idealise, span
 from carbon_orchestrator.simulation.engine import Setup
-from carbon_orchestrator.simulation.forecasts import Forecasts, Span
+from carbon_orchestrator.simulation.forecasts import Forecasts, Made, Span
 from carbon_orchestrator.simulation.job_files import read_jobs
 from carbon_orchestrator.simulation.traces import Trace, read_values
 from carbon_orchestrator.simulation.workload import HOUR_MS, Job, Options
 
 SLOT_MS = HOUR_MS // 2
+WEEK_MS, BEFORE_MS = 168 * HOUR_MS, 11 * 24 * HOUR_MS
 YEAR_2020, YEAR_2022 = 1_577_836_800_000, 1_640_995_200_000
 FOREVER_MS = 253_339_228_800_000
 REGIONS = {"ger": "lwa_ger_ci.csv", "gb": "lwa_gb_ci.csv"}
@@ -53,10 +59,13 @@ class Task(NamedTuple):
     carbon: Path
     error: float | None  # None: own
     seed: int = 0
+    foresight: int = 0  # hours that own is told
 
     @property
     def forecast(self) -> str:
-        return "own" if self.error is None else f"{100 * self.error:g} %"
+        if self.error is not None:
+            return f"{100 * self.error:g} %"
+        return f"own, {self.foresight} h told" if self.foresight else "own"
 
 
 class Figure(NamedTuple):
@@ -86,7 +95,9 @@ def policy(interruptible: bool) -> PolicyName:
 
 
 def half_hours(path: Path) -> Trace:
-    read = CsvTrace.read(path)
+    """`path` may end in :COLUMN."""
+    name, _, column = str(path).partition(":")
+    read = CsvTrace.read(Path(name), column or None)
     return Trace.of(asyncio.run(read.history(0, FOREVER_MS)), SLOT_MS)
 
 
@@ -94,41 +105,66 @@ def half_hours(path: Path) -> Trace:
 
 
 def lwa(task: Task) -> list[Figure]:
-    trace = half_hours(task.carbon)
+    trace = _over_2020(half_hours(task.carbon))
+    settings = {(rule, kind): _jobs(task, trace, rule, kind) for rule in RULES for kind in KINDS}
+    everyone = [job for jobs in settings.values() for job in jobs]
+    ahead = _forecasts(task, trace, span(everyone, trace, SETUP.config))
     figures = []
-    ahead: Forecasts | None = None
-    for rule in reversed(RULES):  # the one that looks farther ahead first
-        for interruptible, kind in KINDS.items():
-            options = Options(interruptible=interruptible, rule=rule)
-            jobs = read_jobs(task.data / "lwa_jobs.csv", options)
-            if ahead is None:
-                ahead = _forecasts(task, trace, span(jobs, trace, SETUP.config))
-            compared = compare(jobs, trace, ahead, SETUP, [policy(interruptible)])
-            (outcome,) = compared.outcomes
-            # The paper's baseline may begin one slot later, too.
-            base = sum(_baseline_ug(job, trace) for job in jobs)
-            figures.append(
-                Figure(
-                    task.region,
-                    f"{rule}|{kind}",
-                    task.forecast,
-                    100 * (1 - outcome.emissions_ug / base),
-                    100 * (1 - outcome.optimum_ug / base),
-                    outcome.emissions_ug / outcome.run_now_ug,
-                    outcome.missed,
-                )
+    for (rule, interruptible), jobs in settings.items():
+        (outcome,) = compare(jobs, trace, ahead, SETUP, [policy(interruptible)]).outcomes
+        # The paper's baseline may begin one slot later, too.
+        base = sum(_baseline_ug(job, trace) for job in jobs)
+        figures.append(
+            Figure(
+                task.region,
+                f"{rule}|{KINDS[interruptible]}",
+                task.forecast,
+                100 * (1 - outcome.emissions_ug / base),
+                100 * (1 - outcome.optimum_ug / base),
+                outcome.emissions_ug / outcome.run_now_ug,
+                outcome.missed,
             )
+        )
     return figures
+
+
+def _jobs(task: Task, trace: Trace, rule: str, interruptible: bool) -> list[Job]:
+    options = Options(interruptible=interruptible, rule=rule)
+    return fitting(read_jobs(task.data / "lwa_jobs.csv", options), trace, SETUP.config)
+
+
+def _over_2020(trace: Trace) -> Trace:
+    """The trace, if it is of another year moved by whole weeks to where those of the paper are."""
+    if trace.start <= YEAR_2020 < trace.end:
+        return trace
+    weeks = (YEAR_2020 - BEFORE_MS - trace.start) // WEEK_MS
+    return msgspec.structs.replace(trace, start=trace.start + weeks * WEEK_MS)
 
 
 def _forecasts(task: Task, trace: Trace, needed: Span) -> Forecasts:
     if task.error is None:
-        return forecasts.own(trace, needed)
+        return _told(forecasts.own(trace, needed), trace, task.foresight)
     if task.error == 0:
         return forecasts.perfect(trace, needed.steps)
     first = trace.index(YEAR_2020)
     noisy = forecasts.noisy(trace, task.error, task.seed, first)
     return forecasts.corrected(trace, noisy, needed, first=first)
+
+
+def _told(own: Made, trace: Trace, hours: int) -> Made:
+    """`own`, had it been told the next hours; from its error at their end it goes back to what
+    it said before within about 30 h."""
+    steps = hours * HOUR_MS // SLOT_MS
+    if not steps:
+        return own
+    rows = own.rows.copy()
+    back = np.exp(-np.arange(1, rows.shape[1] - steps + 1) * SLOT_MS / HOUR_MS / 30)
+    for number, row in enumerate(rows, own.first):
+        true = trace.values[number + 1 : number + 1 + steps]
+        gap = true[-1] - row[len(true) - 1] if len(true) else 0.0
+        row[: len(true)] = true
+        row[steps:] += gap * back
+    return Made(own.first, rows)
 
 
 def _baseline_ug(job: Job, trace: Trace) -> float:
@@ -221,12 +257,15 @@ TITLES = (
 )
 
 
-def tasks(data: Path, regions: dict[str, Path], seeds: int) -> list[Task]:
+def tasks(data: Path, regions: dict[str, Path], seeds: int, foresight: list[int]) -> list[Task]:
+    noisy = ((0.0, 1), (0.05, seeds), (0.1, seeds))
     return [
-        Task(data, region, path, error, seed)
+        task
         for region, path in regions.items()
-        for error, count in ((0.0, 1), (0.05, seeds), (0.1, seeds), (None, 1))
-        for seed in range(count)
+        for task in (
+            *(Task(data, region, path, error, seed) for error, n in noisy for seed in range(n)),
+            *(Task(data, region, path, None, 0, hours) for hours in (0, *foresight)),
+        )
     ]
 
 
@@ -235,7 +274,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--carbon", type=Path, action="append", help="another trace of 2020")
+    parser.add_argument("--carbon", type=Path, action="append", help="another trace")
+    parser.add_argument("--foresight", type=int, action="append", default=[], metavar="HOURS")
     parser.add_argument("--seeds", type=int, default=10, help="noisy forecasts an error, up to 10")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path)
@@ -245,7 +285,7 @@ def main() -> int:
         regions = {path.name.partition(".")[0]: path for path in arguments.carbon}
     figures: list[Figure] = []
     with ProcessPoolExecutor(arguments.workers) as workers:
-        wanted = tasks(arguments.data, regions, arguments.seeds)
+        wanted = tasks(arguments.data, regions, arguments.seeds, arguments.foresight)
         for number, found in enumerate(workers.map(lwa, wanted), 1):
             figures += found
             print(f"\r{number}/{len(wanted)}", end="", file=sys.stderr, flush=True)
