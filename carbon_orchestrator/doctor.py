@@ -17,7 +17,7 @@ from carbon_orchestrator.clock import GridClock, from_fields, rfc3339, wall_ms
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.runtime import server_time_ms
-from carbon_orchestrator.signal.intensity_stream import latest_said
+from carbon_orchestrator.signal.intensity_stream import latest_said, silence
 from carbon_orchestrator.topology import Topology
 from streams.errors import is_transient
 from streams.inspection import GroupState, group_states
@@ -51,6 +51,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     `expected`: names of the streams that each role should read.
     `signal_time`: when the zone's latest intensity began; `signal_source`, `signal_degraded`: who
     said it, and why it was not the zone's first source.
+    `signal_silence`: why nothing is published, while nothing is.
     """
 
     server: str | None = None
@@ -76,6 +77,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     signal_time: int | None = None
     signal_source: str = ""
     signal_degraded: str | None = None
+    signal_silence: str | None = None
     signal_max_age_ms: int = 3 * 3_600_000
 
 
@@ -252,14 +254,16 @@ def grid_clock(facts: Facts) -> Check:
 def signal(facts: Facts) -> Check:
     """Age of the latest intensity; too old counts as none, and jobs then wait by the table."""
     name, remedy = "carbon signal", "see that the signal role runs, and its log"
+    why = "" if facts.signal_silence is None else f": {facts.signal_silence}"
     if facts.signal_time is None:
-        return Check(name, "warn", f"none for zone {facts.zone!r} yet", remedy)
+        return Check(name, "warn", f"none for zone {facts.zone!r} yet{why}", remedy)
     age = max(0, facts.grid_now - facts.signal_time)
     source = f", from {facts.signal_source}" if facts.signal_source else ""
     detail = f"{_span(age)} old on the grid clock{source}, zone {facts.zone!r}"
     if age > facts.signal_max_age_ms:
         limit = _span(facts.signal_max_age_ms)
-        return Check(name, "warn", f"{detail}: over {limit}, so it is not used any more", remedy)
+        over = f"{detail}: over {limit}, so it is not used any more{why}"
+        return Check(name, "warn", over, remedy)
     if facts.signal_degraded is not None:
         return Check(name, "warn", f"{detail}; {facts.signal_degraded}", remedy)
     return Check(name, "ok", detail)
@@ -325,7 +329,8 @@ async def gather(redis: Redis, topology: Topology, config: Config) -> Facts:
     ]
     fields: Any = await redis.hgetall(topology.clock)
     clock = from_fields(fields)
-    latest: Any = await redis.hget(topology.signal, config.zone)
+    marks: Any = await redis.hmget(topology.signal, config.zone, silence(config.zone))
+    latest, silent = marks
     said = await latest_said(redis, topology.intensity, config.zone)
     ahead, error = await _skew(redis)
     return Facts(
@@ -354,6 +359,7 @@ async def gather(redis: Redis, topology: Topology, config: Config) -> Facts:
         signal_time=int(latest.partition(b":")[0]) if latest else None,
         signal_source="" if said is None else said.source,
         signal_degraded=None if said is None else said.degraded,
+        signal_silence=None if silent is None else silent.decode("utf-8", "replace"),
         signal_max_age_ms=milliseconds(config.threshold.max_age),
     )
 

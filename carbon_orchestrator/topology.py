@@ -34,7 +34,8 @@ the rest, so urgent work never waits behind other work. State beside the streams
 | totals:DAY           | hash: sums of the day (accounting)                                      |
 | days                 | sorted set of the days that have totals                                 |
 | durations:TYPE:POOL  | hash: run times and energy (accounting writes, router reads)            |
-| clock, signal        | hashes: the grid clock; what the signal published last, per zone        |
+| clock, signal        | hashes: the grid clock; per zone what the signal published last, or why |
+|                      | it publishes nothing                                                    |
 | receipt:COMMITTER    | string: the last commit's receipt (streams/commit.py)                   |
 """
 

@@ -247,11 +247,14 @@ class Gateway:
         if zone not in self._grids.zones:
             known = ", ".join(self._grids.zones)
             return problem(404, "unknown-zone", f"no such zone; known: {known}")
-        return _json(self._grid(zone))
+        return _json(await self._grid(zone))
 
-    def _grid(self, zone: str = "") -> dict[str, Any]:
-        clock = self.runtime.clock
-        return self._grids.view(zone or self._grids.home.zone, clock, clock.now())
+    async def _grid(self, zone: str = "") -> dict[str, Any]:
+        clock, zone = self.runtime.clock, zone or self._grids.home.zone
+        view = self._grids.view(zone, clock, clock.now())
+        if view["signal"] == "none" and (why := await self._reading.silence(zone)):
+            view["unusable"] = f"{view['unusable']}: {why}"
+        return view
 
     async def _emissions(self, request: web.Request) -> web.Response:
         by = tuple(each for each in request.query.get("by", "day").split(",") if each)
@@ -298,7 +301,7 @@ class Gateway:
         name = self.runtime.topology.partition.name
         readers = self.runtime.topology.readers
         missing = [role for role, streams in readers.items() if alive.isdisjoint(streams)]
-        grid = self._grid()
+        grid = await self._grid()
         grid.pop("forecast", None)
         return _json(
             {

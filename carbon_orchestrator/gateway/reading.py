@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from carbon_orchestrator.job_view import SUMMARY_FIELDS, details, summary
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
+from carbon_orchestrator.signal.intensity_stream import silence
 from carbon_orchestrator.topology import Topology
 from streams.inspection import GroupState, group_states
 from streams.scripts import GATHER
@@ -26,6 +27,11 @@ class Reading:
     def __init__(self, redis: Redis, topology: Topology) -> None:
         self._redis = redis
         self._topology = topology
+
+    async def silence(self, zone: str) -> str | None:
+        """Why the signal publishes nothing of the zone, as it says itself."""
+        said: Any = await self._redis.hget(self._topology.signal, silence(zone))
+        return None if said is None else said.decode("utf-8", "replace")
 
     async def job(self, job_id: str) -> dict[str, Any] | None:
         """A job with its timeline; None if there is none (or no longer)."""

@@ -30,6 +30,12 @@ async def latest_said(client: Redis, stream: str, zone: str) -> IntensityObserve
     return published.latest
 
 
+def silence(zone: str) -> str:
+    """The field of the `signal` hash that says why nothing is published of the zone, while
+    nothing is."""
+    return f"silence:{zone}"
+
+
 class IntensityStream:
     """What is published of a zone is known from the stream alone, also to its own writer."""
 
@@ -43,6 +49,7 @@ class IntensityStream:
         self._mark: Mark | None = None
         self._written = ""  # the mark as it stands in the hash
         self._table: Table | None = None
+        self._silence: str | None = None  # as last written; None: not known
 
     async def read(self) -> bool:
         """Take in what is new on the stream. True if `published` began anew, as it does at
@@ -62,6 +69,7 @@ class IntensityStream:
             since = await self._last_entry() if mark is None else mark.since
             self.published = Published(self.zone, since, self.published.kept_ms)
             self._table = Table(self._client, CODEC, self._stream, self.published.apply)
+            self._silence = None
         self._mark, self._written = mark, raw.decode() if raw else ""
         assert self._table is not None
         await self._table.load()
@@ -79,12 +87,21 @@ class IntensityStream:
         mark = Mark(mark.time, mark.value, mark.count + 1, mark.since)
         written = str(mark)
         change.set_fields(self._marks, {self.zone: written})
+        if self._silence != "":
+            change.write("HDEL", self._marks, silence(self.zone))
         for event in events:
             change.emit(self._stream, envelope(event, "signal"))
         if not await self._committer.apply(change):
             return False
-        self._mark, self._written = mark, written
+        self._mark, self._written, self._silence = mark, written, ""
         return True
+
+    async def silent(self, why: str) -> None:
+        """Put on record why nothing is published, for people."""
+        if why != self._silence:
+            change = Transaction().set_fields(self._marks, {silence(self.zone): why})
+            await self._committer.apply(change)
+            self._silence = why
 
     async def _last_entry(self) -> str:
         rows: Any = await self._client.execute_command(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -29,6 +31,7 @@ FURTHEST_BACK_MS = 14 * DAY_MS  # of what is published, and of what is learned f
 LEARNT_FROM_TRACE_MS = 60 * DAY_MS  # before the start of a replay
 OWN_REACH_MS = 2 * DAY_MS  # after the last real point nothing of ours is published
 LEARNING_SECONDS = 30.0  # for a source to give the history to learn from
+LEARN_AGAIN_SECONDS = 600.0  # after it could not
 SHORTEST_SLEEP, LONGEST_SLEEP = 0.02, 60.0
 MOST_AT_ONCE = 2_000  # points of one commit
 
@@ -45,6 +48,7 @@ class ZoneSignal:
         self._stream = IntensityStream(runtime, zone)
         self._window_ms = milliseconds(band.window)
         self._aheads: dict[Grid, Ahead] = {}
+        self._learn_again: dict[Grid, float] = {}  # when history is asked for again, monotonic s
         self._speaker: str | None = providers[0].source
 
     async def run(self) -> None:
@@ -164,14 +168,14 @@ class ZoneSignal:
         published, grid = self._stream.published, Grid.of(provider)
         mine = self.sources.rank(provider.source)
         said = {point.time: point for point in points}
-        for time in published.times(grid, points[0].time, points[-1].time):
-            known = published.get(grid, time)
-            index = bisect_right(points, time, key=lambda point: point.time) - 1
+        for at in published.times(grid, points[0].time, points[-1].time):
+            known = published.get(grid, at)
+            index = bisect_right(points, at, key=lambda point: point.time) - 1
             holding = points[index]
-            held = time < holding.time + provider.resolution_ms
+            held = at < holding.time + provider.resolution_ms
             if known is not None and held and self.sources.rank(known.source) >= mine:
-                said.setdefault(time, holding._replace(time=time))
-        return [said[time] for time in sorted(said)]
+                said.setdefault(at, holding._replace(time=at))
+        return [said[at] for at in sorted(said)]
 
     async def _expect(self, provider: Provider, points: Sequence[Point], now: int) -> Expectation:
         """What follows the newest of `points`."""
@@ -197,6 +201,7 @@ class ZoneSignal:
         newest_real = None if grid is None else published.newest_real(grid)
         if last is None or grid is None or newest_real is None:
             self._tell_speaker(None, problems)
+            await self._stream.silent(problems)
             return LONGEST_SLEEP  # there is no past to learn from
         self._tell_speaker(OWN, problems)
         ahead = await self._ahead(grid, last.resolution_ms, now)
@@ -223,6 +228,7 @@ class ZoneSignal:
             newest = points[-1].time
         due = max(newest, now) + ahead.step_ms
         if due > limit:
+            await self._stream.silent(problems)
             return LONGEST_SLEEP
         return self._runtime.clock.seconds_until(due - due % ahead.step_ms, wall_ms())
 
@@ -233,18 +239,23 @@ class ZoneSignal:
     ) -> Ahead:
         """What has learned from all that is published of that grid and, as far as `provider`
         has it, from what came before."""
-        if grid not in self._aheads:
+        due = provider is not None and time.monotonic() >= self._learn_again.get(grid, math.inf)
+        if grid not in self._aheads or due:
             ahead = Ahead(step_for(resolution_ms))
             past = self._stream.published.real(grid)
             if provider is not None:
                 before = past[0][0].time - 1 if past else now
                 earlier = await self._earlier(provider, before, now)
-                past = [(point, provider.resolution_ms) for point in earlier] + past
+                self._learn_again.pop(grid, None)
+                if earlier is None:
+                    self._learn_again[grid] = time.monotonic() + LEARN_AGAIN_SECONDS
+                past = [(point, provider.resolution_ms) for point in earlier or ()] + past
             await anyio.to_thread.run_sync(ahead.feed, past, abandon_on_cancel=True)
             self._aheads[grid] = ahead
         return self._aheads[grid]
 
-    async def _earlier(self, provider: Provider, before: int, now: int) -> list[Point]:
+    async def _earlier(self, provider: Provider, before: int, now: int) -> list[Point] | None:
+        """None if the source could not say."""
         reach = FURTHEST_BACK_MS if provider.start is None else LEARNT_FROM_TRACE_MS
         if now - reach > before:
             return []
@@ -257,7 +268,7 @@ class ZoneSignal:
                 log.exception("the source's history broke", zone=self.zone)
         if waiting.cancelled_caught:
             log.warning("no history to learn from within the time", zone=self.zone)
-        return []
+        return None
 
     def _event(
         self,

@@ -15,6 +15,7 @@ from carbon_orchestrator.config import GreenestConfig
 from carbon_orchestrator.signal.published import OWN
 from carbon_orchestrator.signal.publishing import SignalRole
 from streams.embedded import free_port
+from streams.testing import until
 
 POLICIES = ["threshold", "greenest_window", "greenest_slots"]
 QUARTER = HALF // 2
@@ -67,8 +68,16 @@ async def test_every_provider_is_dead_from_the_start(
     for job in await completed(house, ids):
         assert "no usable carbon signal" in dispatch(job)
     assert await said(house) == [], "nothing is made up"
-    body = (await house.http("GET", "/carbon")).body
-    assert (body["signal"], body["unusable"]) == ("none", "no usable carbon signal")
+    body: dict[str, Any] = {}
+
+    async def explained() -> bool:
+        body.update((await house.http("GET", "/carbon")).body)
+        return ":" in body["unusable"]
+
+    await until(explained)
+    assert body["signal"] == "none"
+    assert body["unusable"].startswith("no usable carbon signal: NESO failing since")
+    assert "Energy-Charts de failing since" in body["unusable"]
     health = (await house.http("GET", "/health")).body
     assert health["carbon"]["signal"] == "none"
     problems = [each.problem for each in part.role.zones[0].sources.all]

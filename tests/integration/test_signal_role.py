@@ -23,10 +23,23 @@ from structlog.testing import capture_logs
 
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import ThresholdConfig
+from carbon_orchestrator.events import IntensityObserved
 from carbon_orchestrator.signal import zone
+from carbon_orchestrator.signal.intensity_stream import silence
 from carbon_orchestrator.signal.provider import Expected, Point, SignalError
 from carbon_orchestrator.signal.published import OWN
 from streams.testing import until
+
+
+class Unlearned(Scripted):
+    """Fails to say what came before the window of the bands, while `forgetful`."""
+
+    forgetful = True
+
+    async def history(self, t0: int, t1: int) -> list[Point]:
+        if self.forgetful and t0 < wall_ms() - 5 * DAY:
+            raise DEAD
+        return await super().history(t0, t1)
 
 
 @pytest.fixture(autouse=True)
@@ -202,6 +215,38 @@ async def test_without_any_past_nothing_is_made_up(deploy: Deploy) -> None:
     told = [log for log in logs if log["event"].startswith("no source speaks")]
     assert len(told) == 1
     assert "no route to it" in told[0]["because"]
+
+
+async def test_why_nobody_speaks_is_on_record_until_somebody_does(deploy: Deploy, now: int) -> None:
+    house = deploy()
+    source = Scripted("A", course(now - DAY, now, HALF, 200))
+    source.error = DEAD
+    listening(house, source)
+    why = await until(lambda: house.redis.hget(house.topology.signal, silence("local")))
+    assert why is not None
+    assert why.startswith(b"A failing since")
+    assert b"no route to it" in why
+    source.error = None
+    await heard(house, "A", now)
+    assert await house.redis.hget(house.topology.signal, silence("local")) is None
+
+
+async def test_history_that_could_not_be_had_is_asked_for_again(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch, now: int
+) -> None:
+    monkeypatch.setattr(zone, "LEARN_AGAIN_SECONDS", 0)
+    house = deploy()
+    source = Unlearned("A", course(now - 10 * DAY, now - 2 * HALF, HALF, 200))
+    listening(house, source)
+    first = await heard(house, "A", now - 2 * HALF)
+    source.forgetful = False
+    source.points.append(Point(now - HALF, 200.0))
+    second = await heard(house, "A", now - HALF)
+
+    def width(event: IntensityObserved) -> float:
+        return event.forecast_high[-1] - event.forecast_low[-1]
+
+    assert width(second) < 0.6 * width(first), "ten days teach more than the two of the bands"
 
 
 async def test_a_marginal_source_in_place_of_an_average_one_says_so(
