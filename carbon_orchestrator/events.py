@@ -135,6 +135,7 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     resume_ms: int = 0  # what a suspension costs, as running time
     running: Pool | None = None  # where it ran when this was decided
     considered: list[Considered] = []
+    ended_id: str | None = None  # of `completions`: up to there, the room of what ended is known
     zone: str | None = None  # None: home
     pool: Pool
     start: int  # now for a dispatch, the planned start for a deferral

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 from redis.asyncio import Redis
 
@@ -10,44 +12,45 @@ from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.events import Pool
 from carbon_orchestrator.router.capacity import Ledger
 from carbon_orchestrator.runtime import Runtime
-from streams.stop import Stop
+from streams.commit import Committer
 
-#: Bookings of our own are on the server after this long.
-UNDER_WAY_SECONDS = 0.25
-#: Under steady load the books are read all the same, at the risk of missing what is under way.
-_STALE_SECONDS = 5.0
+#: Under load that never pauses the books are read all the same after so many tries, at the risk
+#: of missing what is under way; the next reading makes that good.
+_TRIES = 20
 
 
 class Books:
-    """Ledgers by (pool, zone), read anew now and then; in between the router keeps them up."""
+    """Ledgers by (pool, zone), read anew now and then; in between the router keeps them up.
 
-    def __init__(self, runtime: Runtime) -> None:
+    `committers`: those by which this router's bookings go to the server. Whoever books in these
+    ledgers hands the booking to one of them without awaiting anything in between.
+    """
+
+    def __init__(self, runtime: Runtime, committers: Sequence[Committer] = ()) -> None:
         self._runtime = runtime
+        self._committers = committers
         self.ledgers: dict[tuple[Pool, str], Ledger] = {}
-        self._read_at = self._changed_at = float("-inf")
-        self._noticed: list[int] = []
+        #: The last entry of `completions` when they were read.
+        self.ended_id: str | None = None
+        self._read_at = float("-inf")
 
-    async def read(self, client: Redis) -> bool:
-        """Read all of them: what every router has booked, and what the workers offer. False, and
-        they stay as they are, while bookings of our own may be missing from what is read."""
-        began = time.monotonic()
-        fresh = began - self._read_at < _STALE_SECONDS
-        if self._changed():
-            self._changed_at = began
-        if fresh and began - self._changed_at < UNDER_WAY_SECONDS:
-            return False
+    @property
+    def age(self) -> float:
+        """Seconds since they were read."""
+        return time.monotonic() - self._read_at
+
+    async def read(self, client: Redis) -> None:
+        """Read all of them: what every router has booked, and what the workers offer. What this
+        router has booked is among it."""
+        for _ in range(_TRIES):
+            before = self._state()
+            for committer in self._committers:
+                await committer.settled()
+            rows = await self._rows(client)
+            if self._state() == before:
+                break
         config, topology = self._runtime.config, self._runtime.topology
-        # A worker says that it is there several times a lease.
-        since = wall_ms() - round(config.lease_s * 2000)
-        async with client.pipeline(transaction=False) as pipeline:
-            for pool, zone in topology.sites:
-                pipeline.hgetall(topology.booked(pool, zone))
-                pipeline.zrangebyscore(topology.workers(pool, zone), since, "+inf")
-            rows = await pipeline.execute()
-        if fresh and self._changed():
-            self._changed_at = time.monotonic()
-            return False
-        self._read_at = began
+        self._read_at = time.monotonic()
         for index, (pool, zone) in enumerate(topology.sites):
             changes, workers = rows[2 * index], rows[2 * index + 1]
             offered = sum(int(each.rpartition(b":")[2]) for each in workers)
@@ -55,15 +58,20 @@ class Books:
             # With no worker in sight the pool is taken for one that is about to come.
             slots = settings.capacity or offered or settings.slots
             self.ledgers[pool, zone or config.zone] = Ledger.read(slots, changes)
-        self._changed()
-        return True
+        self.ended_id = rows[-1][0][0].decode() if rows[-1] else None
 
-    async def settle(self, client: Redis, stop: Stop) -> None:
-        """Read them, waiting for our own bookings to be among what is read."""
-        while not await self.read(client) and not stop.is_set():
-            await stop.sleep(UNDER_WAY_SECONDS)
+    async def _rows(self, client: Redis) -> list[Any]:
+        config, topology = self._runtime.config, self._runtime.topology
+        # A worker says that it is there several times a lease.
+        since = wall_ms() - round(config.lease_s * 2000)
+        async with client.pipeline(transaction=True) as pipeline:
+            for pool, zone in topology.sites:
+                pipeline.hgetall(topology.booked(pool, zone))
+                pipeline.zrangebyscore(topology.workers(pool, zone), since, "+inf")
+            pipeline.xrevrange(topology.completions, count=1)
+            rows: list[Any] = await pipeline.execute()
+        return rows
 
-    def _changed(self) -> bool:
-        """Whether there are other bookings than when this was last asked."""
-        before, self._noticed = self._noticed, [each.digest() for each in self.ledgers.values()]
-        return before != self._noticed
+    def _state(self) -> list[int]:
+        """Another one where there are other bookings."""
+        return [each.digest() for each in self.ledgers.values()]

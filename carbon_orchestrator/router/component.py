@@ -14,7 +14,7 @@ import anyio
 import structlog
 
 from carbon_orchestrator.events import POOLS, CancelRequested, JobSubmitted
-from carbon_orchestrator.router.books import UNDER_WAY_SECONDS, Books
+from carbon_orchestrator.router.books import Books
 from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.router.routing import Known, Routing
 from carbon_orchestrator.router.sites import Sites
@@ -53,7 +53,6 @@ class Router:
         bands = Bands.of(config.threshold)
         self.grids = [Intensities(zone, bands) for zone in (config.zone, *config.zones)]
         self.table = Table(runtime.connect(), CODEC, topology.intensity, self._observe)
-        self.books = Books(runtime) if self.routing.policy.forecasts else None
         name = runtime.consumer_name("router")
         lease_ms = round(config.lease_s * 1000)
         self._jobs = Consumer(
@@ -72,10 +71,13 @@ class Router:
             max_deliveries=config.limits.deliveries,
         )
         self._committer = runtime.committer()
+        bookers = (self._jobs.committer, self._committer)
+        self.books = Books(runtime, bookers) if self.routing.policy.forecasts else None
         self._reader = runtime.connect()
         self._sweeper = runtime.connect()
         self._gatherer = runtime.connect()
         self.learned = learned_from({})
+        self._observed_at = 0  # when the newest of what is known of the grids came, grid ms
         self._pools = {config.zone: POOLS, **config.site_pools}
 
     async def run(self) -> None:
@@ -91,14 +93,24 @@ class Router:
 
     def _observe(self, message: Message) -> None:
         for grid in self.grids:
+            before = grid.outlook().intensity_id
             grid.apply(message)
+            if grid.outlook().intensity_id != before:
+                self._observed_at = self.runtime.clock.now()
 
     def _known(self) -> Known:
         clock = self.runtime.clock
         outlooks = {grid.zone: grid.outlook() for grid in self.grids}
         ledgers = None if self.books is None else self.books.ledgers
         sites = Sites(outlooks, self._pools, ledgers)
-        return Known(sites, self.learned, clock.now(), clock.speed)
+        ended_id = None if self.books is None else self.books.ended_id
+        return Known(sites, self.learned, clock.now(), clock.speed, ended_id)
+
+    async def _known_anew(self) -> Known:
+        """With the room that the pools have at this moment."""
+        if self.books is not None:
+            await self.books.read(self._sweeper)
+        return self._known()
 
     async def _load(self) -> None:
         """The grid must be known before the first decision."""
@@ -158,23 +170,21 @@ class Router:
             for message in entry.messages:
                 self._observe(message)
         topology = self.runtime.topology
-        await self._sweep(topology.wake, self._reconsider)
-        if self.routing.policy.forecasts:
+        # Who runs first, so that nobody is started and at once asked to pause.
+        if self.routing.policy.pauses:
             await self._sweep(topology.interruptible, self._suspend)
+        await self._sweep(topology.wake, self._replan)
         return [Transaction() for _ in entries]
 
     async def _sweep(self, index: str, act: Callable[[list[str]], Awaitable[int]]) -> None:
         """`act` on all members of a sorted set that are there throughout, in chunks."""
         cursor = b"0"
-        if self.books is not None:
-            await self.books.settle(self._sweeper, self.runtime.stop)
         while not self.runtime.stop.is_set():
-            if self.books is not None:
-                await self.books.read(self._sweeper)
             cursor, flat = await self._sweeper.execute_command(
                 "ZSCAN", index, cursor, "COUNT", _CHUNK
             )
-            await act([member.decode() for member, _ in flat])
+            # Who comes first gets the greenest room: ids are in the order of submission.
+            await act(sorted(member.decode() for member, _ in flat))
             if int(cursor) == 0:
                 return
 
@@ -190,7 +200,7 @@ class Router:
                 if fields is not None:
                     pipeline.hmget(key, list(fields))
             found = iter(await pipeline.execute())
-        known = self._known()
+        known = await self._known_anew()
         changes = []
         for key, row, fields in wanted:
             dispatched, started = next(found) if fields is not None else (None, None)
@@ -206,7 +216,7 @@ class Router:
         return sum(await self._committer.commit(changes))
 
     async def _release(self) -> None:
-        """Reconsider jobs whose planned start has come, soonest first."""
+        """Reconsider jobs whose planned start has come."""
         stop, index = self.runtime.stop, self.runtime.topology.wake
         waits = backoff()
         while not stop.is_set():
@@ -219,7 +229,7 @@ class Router:
                     offset=0,
                     num=_CHUNK,
                 )
-                moved = await self._reconsider([member.decode() for member in due]) if due else 0
+                moved = await self._reconsider(sorted(each.decode() for each in due))
                 waits = backoff()
                 if len(due) < _CHUNK or not moved:
                     await stop.sleep(_POLL_SECONDS)
@@ -228,19 +238,24 @@ class Router:
                     log.exception("releasing failed, going on")
                 await stop.sleep(next(waits))
 
-    async def _reconsider(self, job_ids: list[str]) -> int:
-        """Decide anew about these jobs; returns how many changed."""
+    async def _replan(self, job_ids: list[str]) -> int:
+        """As `_reconsider`, without the jobs whose plans were made with all that is known."""
+        return await self._reconsider(job_ids, unseen=True)
+
+    async def _reconsider(self, job_ids: list[str], *, unseen: bool = False) -> int:
+        """Decide anew about these jobs; returns how many changed. `unseen`: only those whose
+        plans are older than what is known of the grids."""
         if not job_ids:
             return 0
         topology = self.runtime.topology
         rows = await GATHER(
             self._sweeper, [topology.record(each) for each in job_ids], list(WAITING_FIELDS)
         )
-        known = self._known()
+        known = await self._known_anew()
         changes = []
         for job_id, row in zip(job_ids, rows, strict=True):
             try:
-                change = self._change(job_id, row, known)
+                change = self._change(job_id, row, known, unseen)
             except Exception:
                 # One damaged record must not hold up all others.
                 log.exception("no decision possible, looked at again in a minute", job=job_id)
@@ -251,11 +266,15 @@ class Router:
                 changes.append(change)
         return sum(await self._committer.commit(changes))
 
-    def _change(self, job_id: str, row: list[bytes | None], known: Known) -> Transaction | None:
+    def _change(
+        self, job_id: str, row: list[bytes | None], known: Known, unseen: bool
+    ) -> Transaction | None:
         """What becomes of a job that stands in line, given the WAITING_FIELDS of its record."""
         topology = self.runtime.topology
         job = waiting(row)
         if job is not None:
+            if unseen and job.cancel is None and job.plan.at >= self._observed_at:
+                return None
             return self.routing.reconsidered(job, known)
         if row[0] is not None:
             return None
@@ -267,13 +286,13 @@ class Router:
     # -- run times ---------------------------------------------------------------------------------
 
     async def _learn(self) -> None:
-        stop, pause = self.runtime.stop, _LEARN_SECONDS
+        stop = self.runtime.stop
         while not stop.is_set():
-            await stop.sleep(pause)
+            await stop.sleep(_LEARN_SECONDS)
             try:
                 await self._read_run_times()
-                read = self.books is None or await self.books.read(self._reader)
-                pause = _LEARN_SECONDS if read else UNDER_WAY_SECONDS
+                if self.books is not None and self.books.age > _LEARN_SECONDS:
+                    await self.books.read(self._reader)
             except Exception as error:
                 if not is_transient(error):
                     log.exception("run times unreadable, going on")

@@ -54,6 +54,7 @@ class _Greenest(msgspec.Struct, frozen=True):
     name: ClassVar[str]
     version: ClassVar[int]
     forecasts: ClassVar[bool] = True
+    pauses: ClassVar[bool] = False
 
     @classmethod
     def of(cls, config: GreenestConfig) -> Self:
@@ -169,6 +170,7 @@ class GreenestSlots(_Greenest, frozen=True):
 
     name = "greenest_slots"
     version = 1
+    pauses = True
 
     def _plan(
         self, job: JobView, site: Site, pool: Pool, now: int, latest: int, full: Stretches

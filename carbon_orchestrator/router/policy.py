@@ -91,7 +91,7 @@ class Policy(Protocol):
     submitter's first choice first; `name` and `version` go on record with each decision.
 
     `forecasts`: it plans by the forecast and the room in the pools, so room is booked for its
-    plans, and its runs are reconsidered.
+    plans; `pauses`: it may pause jobs that run, so it is asked about them too.
     """
 
     @property
@@ -100,5 +100,7 @@ class Policy(Protocol):
     def version(self) -> int: ...
     @property
     def forecasts(self) -> bool: ...
+    @property
+    def pauses(self) -> bool: ...
 
     def decide(self, job: JobView, sites: Sequence[Site], now: int) -> Dispatch | Defer: ...

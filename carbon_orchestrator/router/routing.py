@@ -48,12 +48,13 @@ _encode = msgspec.json.Encoder().encode
 
 class Known(NamedTuple):
     """What the router knows at one moment, besides the jobs. `now` in grid ms; `speed`: grid ms
-    per wall ms."""
+    per wall ms; `ended_id`: the last completion that the room in `sites` takes account of."""
 
     sites: Sites
     learned: RunTimes
     now: int
     speed: float = 1.0
+    ended_id: str | None = None
 
 
 class Routing:
@@ -102,7 +103,8 @@ class Routing:
         answer, decision = self._decide(spec, known)
         fields: dict[str, str | bytes | int] = {"spec": _encode(spec)}
         if isinstance(answer, Defer):
-            fields["plan"] = Plan.of(decision).encode()
+            wake = self._wake(answer, known)
+            fields["plan"] = Plan.of(decision, wake).encode()
             record.admit(
                 transaction,
                 self.topology,
@@ -111,7 +113,7 @@ class Routing:
                 spec.submitted_at,
                 fields,
                 self.retention_s,
-                wake=self._wake(answer, known),
+                wake=wake,
             )
             self._emit(transaction, JobDeferred(job_id=job_id, decision=decision))
         else:
@@ -205,12 +207,10 @@ class Routing:
             and decision.zone == plan.zone
         ):
             self._account(known.sites, plan)
-            return None
-        # It may have run and come back since the record was read: that is another waiting.
-        same = {"attempt": str(waiting.attempt) if waiting.attempt else ""}
-        if self.policy.forecasts:
-            same["replans"] = str(waiting.replans) if waiting.replans else ""
+            return self._awaken(waiting, self._wake(answer, known))
+        same = waiting.same(self.policy)
         if isinstance(answer, Defer):
+            wake = self._wake(answer, known)
             record.move(
                 transaction,
                 self.topology,
@@ -218,9 +218,9 @@ class Routing:
                 "deferred",
                 "deferred",
                 spec.submitted_at,
-                {"plan": Plan.of(decision).encode(), "replans": waiting.replans + 1},
+                {"plan": Plan.of(decision, wake).encode(), "replans": waiting.replans + 1},
                 self.retention_s,
-                wake=self._wake(answer, known),
+                wake=wake,
                 only_if=same,
             )
             self._emit(transaction, JobDeferred(job_id=spec.job_id, decision=decision))
@@ -242,6 +242,17 @@ class Routing:
         self._write(transaction, plan, -1)
         self._book(transaction, known.sites, decision)
         return transaction
+
+    def _awaken(self, waiting: Waiting, wake: int) -> Transaction | None:
+        """The plan stands, but when to look again may have changed with what is known."""
+        spec, plan = waiting.spec, waiting.plan
+        if wake == plan.wakes:
+            return None
+        plan = msgspec.structs.replace(plan, wake=None if wake == plan.start else wake)
+        key, transaction = self.topology.record(spec.job_id), Transaction()
+        transaction.require_fields(key, {"state": "deferred", **waiting.same(self.policy)})
+        transaction.set_fields(key, {"plan": plan.encode()})
+        return transaction.put(self.topology.wake, wake, spec.job_id)
 
     # -- a running job is looked at again ------------------------------------------------------
 
@@ -269,7 +280,8 @@ class Routing:
         transaction.require_fields(
             key, {"state": "running", "attempt": str(running.attempt), "suspend": "", "cancel": ""}
         )
-        transaction.set_fields(key, {"suspend": Plan.of(decision).encode()})
+        plan = Plan.of(decision, self._wake(answer, known))
+        transaction.set_fields(key, {"suspend": plan.encode()})
         event = SuspendRequested(job_id=spec.job_id, attempt=running.attempt, decision=decision)
         self._emit(transaction, event)
         self._book(transaction, known.sites, decision)
@@ -288,11 +300,8 @@ class Routing:
         reason = event.reason[:500]
         planned = None if row is None else waiting(row)
         if planned is not None:
-            same = {
-                "attempt": str(planned.attempt) if planned.attempt else "",
-                "replans": str(planned.replans) if planned.replans else "",
-            }
             step = transaction.step()
+            same = planned.same(self.policy)
             self._cancelled(step, "deferred", event.job_id, reason, now, same)
             self._book(step, sites, planned.plan, -1)
         for state in WAITING:
@@ -335,8 +344,9 @@ class Routing:
         sites = known.sites.of(spec.zones if zone is None else [zone], job, known.now)
         answer = self.policy.decide(job, sites, known.now)
         decision = on_record(answer, job, sites, self.policy, self.params, known.now)
-        if decision.zone == self.config.zone:
-            decision = msgspec.structs.replace(decision, zone=None)
+        zone = None if decision.zone == self.config.zone else decision.zone
+        if decision.zone is not None:
+            decision = msgspec.structs.replace(decision, zone=zone, ended_id=known.ended_id)
         return answer, decision
 
     def _wake(self, answer: Defer, known: Known) -> int:

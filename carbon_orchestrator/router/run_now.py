@@ -16,6 +16,7 @@ class RunNow(msgspec.Struct, frozen=True):
     name = "run_now"
     version = 1
     forecasts = False
+    pauses = False
 
     def decide(self, job: JobView, sites: Sequence[Site], now: int) -> Dispatch:
         outlook = sites[0].outlook

@@ -44,6 +44,7 @@ class Threshold(msgspec.Struct, frozen=True):
     name = "threshold"
     version = 1
     forecasts = False
+    pauses = False
 
     def decide(self, job: JobView, sites: Sequence[Site], now: int) -> Dispatch | Defer:
         if len(sites) == 1:

@@ -9,6 +9,7 @@ import msgspec
 
 from carbon_orchestrator.events import Decision, Pool, Spec
 from carbon_orchestrator.router.expectation import Done, RunTimes
+from carbon_orchestrator.router.policy import Policy
 from carbon_orchestrator.run_times import Learned
 
 _encode = msgspec.json.Encoder().encode
@@ -27,9 +28,10 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     intensity: float | None = None
     band: str | None = None
     not_before: int = 0  # of a retry: no policy may start it earlier
+    wake: int | None = None  # when it is looked at again at the latest, where not at `start`
 
     @classmethod
-    def of(cls, decision: Decision) -> Plan:
+    def of(cls, decision: Decision, wake: int | None = None) -> Plan:
         return cls(
             at=decision.at,
             start=decision.start,
@@ -40,7 +42,13 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
             end=decision.end,
             intensity=decision.intensity,
             band=decision.band,
+            wake=None if wake == decision.start else wake,
         )
+
+    @property
+    def wakes(self) -> int:
+        """When it is looked at again at the latest."""
+        return self.start if self.wake is None else self.wake
 
     def encode(self) -> bytes:
         return _encode(self)
@@ -85,6 +93,14 @@ class Waiting(msgspec.Struct, frozen=True):
     cancel: str | None
     failures: int
     done: Done
+
+    def same(self, policy: Policy) -> dict[str, str]:
+        """The fields of its record by which it waits as it did when that was read: it may have
+        run and come back since, or have another plan."""
+        same = {"attempt": str(self.attempt) if self.attempt else ""}
+        if policy.forecasts:
+            same["replans"] = str(self.replans) if self.replans else ""
+        return same
 
 
 class Running(msgspec.Struct, frozen=True):

@@ -252,7 +252,7 @@ class Attempts:
             spec.submitted_at,
             fields,
             self.retention_s,
-            None if plan is None else plan.start,
+            None if plan is None else plan.wakes,
             only_if={"attempt": str(attempt.number)},
         )
         self._leave(transaction, attempt)

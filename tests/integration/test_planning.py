@@ -10,6 +10,9 @@ from deployment import Deploy, Deployment
 from carbon_orchestrator.clock import parse_time, wall_ms
 from carbon_orchestrator.config import GreenestConfig, PoolConfig, ZoneConfig
 from carbon_orchestrator.events import JobDeferred, SuspendRequested
+from carbon_orchestrator.router.component import Router
+from carbon_orchestrator.router.routing import Known
+from carbon_orchestrator.router.waiting import Waiting
 from streams.testing import until
 
 HOUR = 3_600_000
@@ -88,6 +91,44 @@ async def test_the_greenest_hour_is_given_to_no_more_than_fit(deploy: Deploy) ->
     await house.reach(starts[0][1], "cancelled")
     again = await house.post("quick", deadline="6h", expected_duration="1h")
     assert (await planned(house, again) - now) // HOUR == 2
+
+
+async def test_who_came_first_gets_the_greenest_room(deploy: Deploy) -> None:
+    """Not who happens to be planned for an earlier time."""
+    house = deploy(**planning())
+    await observed(house, 300, 250, 200, 100, 300, 300, 300)
+    await routed(house)
+    first = await house.post("quick", deadline="6h", expected_duration="40m")
+    later = await planned(house, first)
+    second = await house.post("quick", deadline="6h", expected_duration="1h")
+    assert await planned(house, second) < later
+    await observed(house, 300, 250, 200, 150, 10, 300, 300)
+    await until(lambda: house.field(first, "replans"))
+    await until(lambda: house.field(second, "replans"))
+    pools = [(await house.job(job_id))["planned_pool"] for job_id in (first, second)]
+    assert pools == ["fast", "eco"]
+
+
+async def test_an_event_asks_nothing_about_plans_that_were_made_with_it(deploy: Deploy) -> None:
+    house = deploy(**planning())
+    await observed(house, 300, 200, 100, 250, 250)
+    await routed(house)
+    (router,) = [part.role for part in house.parts if isinstance(part.role, Router)]
+    asked: list[str] = []
+    reconsidered = router.routing.reconsidered
+
+    def noted(waiting: Waiting, known: Known) -> Any:
+        asked.append(waiting.spec.job_id)
+        return reconsidered(waiting, known)
+
+    router.routing.reconsidered = noted
+    job_id = await house.post("quick", deadline="5h", expected_duration="1h")
+    await planned(house, job_id)
+    assert await router._replan([job_id]) == 0
+    assert asked == []
+    await observed(house, 300, 200, 99, 250, 250)
+    await until(lambda: asked)
+    assert asked == [job_id]
 
 
 async def test_two_routers_share_the_books(deploy: Deploy) -> None:

@@ -236,6 +236,14 @@ async def test_a_suspension_is_one_commit_and_no_failure(desk: Desk) -> None:
     assert await desk.booked("eco") == set()
 
 
+async def test_a_suspended_job_wakes_when_the_router_said(desk: Desk) -> None:
+    plan = msgspec.structs.replace(PLAN, wake=PLAN.start + 7)
+    await desk.ask(suspend=plan.encode())
+    assert await desk.finish("suspended", await desk.before())
+    wake = await desk.redis.zrange(desk.topology.wake, 0, -1, withscores=True)
+    assert wake == [(b"j", PLAN.start + 7)]
+
+
 async def test_a_cancellation_that_comes_at_the_last_moment_is_not_lost(desk: Desk) -> None:
     await desk.ask(suspend=PLAN.encode())
     before = await desk.before()
