@@ -77,6 +77,8 @@ class Router:
         self._sweeper = runtime.connect()
         self._gatherer = runtime.connect()
         self.learned = learned_from({})
+        #: One look at a time: two at once would decide twice about the same job.
+        self._looking = anyio.Lock()
         self._observed_at = 0  # when the newest of what is known of the grids came, grid ms
         self._pools = {config.zone: POOLS, **config.site_pools}
 
@@ -192,6 +194,10 @@ class Router:
         """Ask those of these running jobs to pause for which that is greener; returns how many."""
         if not job_ids:
             return 0
+        async with self._looking:
+            return await self._ask_to_pause(job_ids)
+
+    async def _ask_to_pause(self, job_ids: list[str]) -> int:
         keys = [self.runtime.topology.record(each) for each in job_ids]
         rows = await GATHER(self._sweeper, keys, list(RUNNING_FIELDS))
         wanted = [(key, row, attempt_fields(row)) for key, row in zip(keys, rows, strict=True)]
@@ -247,6 +253,10 @@ class Router:
         plans are older than what is known of the grids."""
         if not job_ids:
             return 0
+        async with self._looking:
+            return await self._decide_anew(job_ids, unseen)
+
+    async def _decide_anew(self, job_ids: list[str], unseen: bool) -> int:
         topology = self.runtime.topology
         rows = await GATHER(
             self._sweeper, [topology.record(each) for each in job_ids], list(WAITING_FIELDS)

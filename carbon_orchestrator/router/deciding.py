@@ -59,17 +59,20 @@ def view(
         )
     fast, eco = left(expected(spec, config, learned), done)
     resume = seconds(config.greenest.resume_cost) * 1000
-    # What has been suspended before has a checkpoint to load first.
-    again = resume if done.running is None and (done.fast_ms or done.eco_ms) else 0.0
+    # What it has run is no progress as far as it was resumed, and it may be still to be; on which
+    # pool is not known, so it counts as on the faster one.
+    slowdown = eco.mean / fast.mean
+    again = resume * done.segments
+    fast_again, eco_again = again * max(1, 1 / slowdown), again * max(1, slowdown)
     return JobView(
         urgency=spec.urgency,
         submitted_at=spec.submitted_at,
         deadline=spec.deadline,
-        fast_ms=round((fast.longest + again) * speed),
-        eco_ms=round((eco.longest + again) * speed),
+        fast_ms=round((fast.longest + fast_again) * speed),
+        eco_ms=round((eco.longest + eco_again) * speed),
         margin_ms=round(seconds(config.margin) * 1000 * speed),
-        fast_mean_ms=max(round((fast.mean + again) * speed), 1),
-        eco_mean_ms=max(round((eco.mean + again) * speed), 1),
+        fast_mean_ms=max(round((fast.mean + fast_again) * speed), 1),
+        eco_mean_ms=max(round((eco.mean + eco_again) * speed), 1),
         fast_energy=fast.energy,
         eco_energy=eco.energy,
         interruptible=spec.interruptible,

@@ -22,11 +22,29 @@ _OVERRUN = 0.05
 
 
 class Done(NamedTuple):
-    """What an interruptible job has run so far, wall ms, and where it runs now, if it does."""
+    """What an interruptible job has run so far, wall ms, and where it runs now, if it does.
+
+    `segments`: how many of its runs have ended. After each it has to be resumed, which takes
+    running time and brings it no further.
+    """
 
     fast_ms: int = 0
     eco_ms: int = 0
     running: Pool | None = None
+    segments: int = 0
+
+    def so_far(self, pool: Pool, ms: int) -> Done:
+        """With a run on `pool` that has lasted `ms` and goes on."""
+        return self._with(pool, ms)._replace(running=pool)
+
+    def after(self, pool: Pool, ms: int) -> Done:
+        """With a run on `pool` that ended after `ms`."""
+        return self._with(pool, ms)._replace(segments=self.segments + 1)
+
+    def _with(self, pool: Pool, ms: int) -> Done:
+        if pool == "fast":
+            return self._replace(fast_ms=self.fast_ms + ms)
+        return self._replace(eco_ms=self.eco_ms + ms)
 
 
 class Expected(NamedTuple):

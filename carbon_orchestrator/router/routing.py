@@ -208,7 +208,7 @@ class Routing:
         ):
             self._account(known.sites, plan)
             return self._awaken(waiting, self._wake(answer, known))
-        same = waiting.same(self.policy)
+        same = waiting.same
         if isinstance(answer, Defer):
             wake = self._wake(answer, known)
             record.move(
@@ -250,7 +250,7 @@ class Routing:
             return None
         plan = msgspec.structs.replace(plan, wake=None if wake == plan.start else wake)
         key, transaction = self.topology.record(spec.job_id), Transaction()
-        transaction.require_fields(key, {"state": "deferred", **waiting.same(self.policy)})
+        transaction.require_fields(key, {"state": "deferred", **waiting.same})
         transaction.set_fields(key, {"plan": plan.encode()})
         return transaction.put(self.topology.wake, wake, spec.job_id)
 
@@ -261,11 +261,7 @@ class Routing:
         spec, dispatched = running.spec, running.dispatched
         pool, zone = dispatched.pool, dispatched.zone or self.config.zone
         ran = max(0, round((known.now - running.started_at) / known.speed))
-        done = running.done
-        if pool == "fast":
-            done = Done(done.fast_ms + ran, done.eco_ms, pool)
-        else:
-            done = Done(done.fast_ms, done.eco_ms + ran, pool)
+        done = running.done.so_far(pool, ran)
         # The room that it has must not look taken to it.
         own = None if dispatched.end is None else Booking.of(dispatched.at, dispatched.end)
         if own is not None:
@@ -301,7 +297,7 @@ class Routing:
         planned = None if row is None else waiting(row)
         if planned is not None:
             step = transaction.step()
-            same = planned.same(self.policy)
+            same = planned.same
             self._cancelled(step, "deferred", event.job_id, reason, now, same)
             self._book(step, sites, planned.plan, -1)
         for state in WAITING:

@@ -9,7 +9,6 @@ import msgspec
 
 from carbon_orchestrator.events import Decision, Pool, Spec
 from carbon_orchestrator.router.expectation import Done, RunTimes
-from carbon_orchestrator.router.policy import Policy
 from carbon_orchestrator.run_times import Learned
 
 _encode = msgspec.json.Encoder().encode
@@ -94,13 +93,14 @@ class Waiting(msgspec.Struct, frozen=True):
     failures: int
     done: Done
 
-    def same(self, policy: Policy) -> dict[str, str]:
+    @property
+    def same(self) -> dict[str, str]:
         """The fields of its record by which it waits as it did when that was read: it may have
         run and come back since, or have another plan."""
-        same = {"attempt": str(self.attempt) if self.attempt else ""}
-        if policy.forecasts:
-            same["replans"] = str(self.replans) if self.replans else ""
-        return same
+        return {
+            "attempt": str(self.attempt) if self.attempt else "",
+            "replans": str(self.replans) if self.replans else "",
+        }
 
 
 class Running(msgspec.Struct, frozen=True):
@@ -120,17 +120,18 @@ _dispatched = msgspec.json.Decoder(Dispatched)
 #: The fields of a record that `waiting` needs, in order.
 WAITING_FIELDS = (
     *("state", "spec", "attempt", "plan", "replans", "cancel", "failures"),
-    *("ran_fast_ms", "ran_eco_ms"),
+    *("ran_fast_ms", "ran_eco_ms", "segments"),
 )
 #: The fields of a record that `running` needs, in order; and then those of its attempt.
 RUNNING_FIELDS = (
-    *("state", "spec", "attempt", "dispatch", "cancel", "suspend", "ran_fast_ms", "ran_eco_ms"),
+    *("state", "spec", "attempt", "dispatch", "cancel", "suspend"),
+    *("ran_fast_ms", "ran_eco_ms", "segments"),
 )
 
 
 def waiting(row: list[bytes | None]) -> Waiting | None:
     """A deferred job from the WAITING_FIELDS of its record; None if it is not deferred."""
-    state, spec, attempt, plan, replans, cancel, failures, fast, eco = row
+    state, spec, attempt, plan, replans, cancel, failures, fast, eco, segments = row
     if state != b"deferred" or spec is None or plan is None:
         return None
     return Waiting(
@@ -140,7 +141,7 @@ def waiting(row: list[bytes | None]) -> Waiting | None:
         int(replans or 0),
         None if cancel is None else cancel.decode("utf-8", "replace"),
         int(failures or 0),
-        Done(int(fast or 0), int(eco or 0)),
+        Done(int(fast or 0), int(eco or 0), segments=int(segments or 0)),
     )
 
 
@@ -157,14 +158,14 @@ def attempt_fields(row: list[bytes | None]) -> tuple[str, str] | None:
 
 def running(row: list[bytes | None], dispatched: bytes, started: bytes) -> Running:
     """A running job from the RUNNING_FIELDS of its record and the fields of its attempt."""
-    _, spec, attempt, _, _, _, fast, eco = row
+    _, spec, attempt, _, _, _, fast, eco, segments = row
     assert spec is not None
     return Running(
         _spec.decode(spec),
         int(attempt or 0),
         _dispatched.decode(dispatched),
         int(msgspec.json.decode(started)["at"]),
-        Done(int(fast or 0), int(eco or 0)),
+        Done(int(fast or 0), int(eco or 0), segments=int(segments or 0)),
     )
 
 

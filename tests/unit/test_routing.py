@@ -124,6 +124,20 @@ async def test_what_was_read_before_another_attempt_ran_decides_nothing(
     assert message.event.attempt == 2
 
 
+async def test_two_looks_at_once_make_one_decision(
+    redis: Redis, committer: Committer, partition: Partition, permanent: list[str]
+) -> None:
+    """A sweep's and a wake-up's, say: what both have read is decided about once."""
+    router = desk(redis, committer, partition, permanent)
+    await router.submit(300, deadline="1h")
+    seen = await router.read()
+    moved = msgspec.structs.replace(seen.plan, start=seen.plan.start - 1)
+    other = msgspec.structs.replace(seen, plan=moved)
+    assert await router.look_again(other, 300, NOW + 1) is True
+    assert await router.look_again(other, 300, NOW + 1) is False
+    assert await router.get("replans") == b"1"
+
+
 async def test_a_retry_waits_its_pause_whatever_the_grid_does(
     redis: Redis, committer: Committer, partition: Partition, permanent: list[str]
 ) -> None:
