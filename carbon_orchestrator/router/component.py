@@ -249,8 +249,8 @@ class Router:
         return await self._reconsider(job_ids, unseen=True)
 
     async def _reconsider(self, job_ids: list[str], *, unseen: bool = False) -> int:
-        """Decide anew about these jobs; returns how many changed. `unseen`: only those whose
-        plans are older than what is known of the grids."""
+        """Decide anew about those of these jobs whose time has come, or (`unseen`) whose plans are
+        older than what is known of the grids; returns how many changed."""
         if not job_ids:
             return 0
         async with self._looking:
@@ -283,7 +283,9 @@ class Router:
         topology = self.runtime.topology
         job = waiting(row)
         if job is not None:
-            if unseen and job.cancel is None and job.plan.at >= self._observed_at:
+            # What another look has settled since the job was chosen for this one, stands.
+            settled = job.plan.at >= self._observed_at if unseen else job.plan.wakes > known.now
+            if settled and job.cancel is None:
                 return None
             return self.routing.reconsidered(job, known)
         if row[0] is not None:
