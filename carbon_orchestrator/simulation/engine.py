@@ -1,8 +1,8 @@
 """The router in virtual time: its own deciding code over recorded grids and jobs.
 
 As in the running system a job is decided about when it comes, when its planned start comes, and
-at every intensity event; then jobs that run and may be suspended are asked about too. What is
-not simulated takes no time: streams, workers, failures.
+at every intensity event, after the jobs that run and may be suspended. What is not simulated
+takes no time: streams, workers, failures.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from carbon_orchestrator.simulation.screening import Screen, screen_for
 from carbon_orchestrator.simulation.workload import Job
 
 _PROGRESS = 500  # events between two reports
-_END, _WAKE = 0, 1
+END, WAKE = 0, 1
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,10 +61,12 @@ def simulate(
 
     `grids`: one a zone, the home zone's first. `progress` is told the share of time that is over.
     """
-    return _Engine(jobs, grids, setup).run(progress)
+    return Engine(jobs, grids, setup).run(progress)
 
 
-class _Engine:
+class Engine:
+    """One simulation; see timed.py for another notion of what takes how long."""
+
     def __init__(self, jobs: Sequence[Job], grids: Sequence[Grid], setup: Setup) -> None:
         self.setup, self.config, self.grids = setup, setup.config, grids
         self.policy, _ = policy_of(setup.config)
@@ -108,9 +110,9 @@ class _Engine:
         while arrived < len(arrivals) or self.ahead or self.waiting:
             event = self.next_event
             arrival = arrivals[arrived].job.arrives if arrived < len(arrivals) else inf
-            ahead, what = self.ahead[0][:2] if self.ahead else (inf, _WAKE)
+            ahead, what = self.ahead[0][:2] if self.ahead else (inf, WAKE)
             # Of one moment: what ends, what is observed, what is submitted, what wakes.
-            if what == _END and ahead <= min(event, arrival):
+            if what == END and ahead <= min(event, arrival):
                 self._happens()
             elif event <= min(ahead, arrival):
                 observed += 1
@@ -129,7 +131,7 @@ class _Engine:
         time, what, _, fate, version = heappop(self.ahead)
         if version != fate.version:
             return
-        if what == _END:
+        if what == END:
             self._ended(fate, time)
         else:
             self._decide(fate, time)
@@ -153,10 +155,10 @@ class _Engine:
             outlook = next(iter(self._sites().outlooks.values()))
             asked = self.screen.may_start(asked, outlook, now, self.next_event)
             paused = self.screen.may_pause(paused, outlook, now)
-        for number in asked:
-            self._decide(self.fates[number], now)
         for number in paused:
             self._ask_to_pause(self.fates[number], now)
+        for number in asked:
+            self._decide(self.fates[number], now)
 
     # -- decisions --------------------------------------------------------------------------------
 
@@ -198,33 +200,44 @@ class _Engine:
             self._book(fate, answer, answer.planned_start)
             self._wait(fate, answer)
 
-    def _wait(self, fate: Fate, plan: Defer) -> None:
+    def _wait(self, fate: Fate, plan: Defer, due: int | None = None) -> None:
         fate.plan = plan
         fate.version += 1
         self.waiting[fate.number] = fate
         assert fate.view is not None
         if self.screen is not None:
             self.screen.waits(fate.number, fate.view, self._policy(fate.job.max_wait_ms), plan)
-        due = wake(plan, self._sites().outlooks[plan.zone], self.policy)
+        self._wakes(fate, self._due(plan) if due is None else due)
+
+    def _due(self, plan: Defer) -> int:
+        return wake(plan, self._sites().outlooks[plan.zone], self.policy)
+
+    def _wakes(self, fate: Fate, due: int) -> None:
         if due < self.next_event:  # else that event brings a new decision first
-            self._expect(due, _WAKE, fate)
+            self._expect(due, WAKE, fate)
 
     def _ask_to_pause(self, fate: Fate, now: int) -> None:
         """About a job that runs."""
-        assert fate.started is not None
-        pool, zone, since = fate.started
-        ran = max(0, round((now - since) / self.setup.speed))
-        booking = self._unbook(fate)
-        done = _plus(fate.done, pool, ran)._replace(running=pool)
-        answer = self._ask(fate, done, [zone], now)
+        answer = self._ask_running(fate, now)
         if isinstance(answer, Dispatch):
-            self._rebook(fate, booking)
             return
-        fate.decisions.append(Decided(now, answer))
+        self._unbook(fate)
         self._stop(fate, now)
         self._book(fate, answer, answer.planned_start)
         self._view(fate, fate.done)  # what it has to load again is still to come
         self._wait(fate, answer)
+
+    def _ask_running(self, fate: Fate, now: int) -> Dispatch | Defer:
+        """Whether to go on; a pause is a decision."""
+        assert fate.started is not None
+        pool, zone, since = fate.started
+        ran = max(0, round((now - since) / self.setup.speed))
+        booking = self._unbook(fate)
+        answer = self._ask(fate, fate.done.so_far(pool, ran), [zone], now)
+        self._rebook(fate, booking)
+        if isinstance(answer, Defer):
+            fate.decisions.append(Decided(now, answer, running=True))
+        return answer
 
     # -- room -------------------------------------------------------------------------------------
 
@@ -259,8 +272,8 @@ class _Engine:
         fate.started = (pool, zone, now)
         left = work(fate.job, pool, self.config).length_ms * (1 - sum(fate.worked.values()))
         wall = max(round(left + self._overhead(fate)), 1)
-        self._expect(now + round(wall * self.setup.speed), _END, fate)
-        if fate.job.spec.interruptible and self.policy.forecasts:
+        self._expect(now + round(wall * self.setup.speed), END, fate)
+        if fate.job.spec.interruptible and self.policy.pauses:
             self.pausable[fate.number] = fate
             if self.screen is not None:
                 policy = self._policy(fate.job.max_wait_ms)
@@ -278,7 +291,7 @@ class _Engine:
         whole = work(fate.job, pool, self.config)
         ran = round((now - since) / self.setup.speed)
         fate.worked[pool] += max(ran - self._overhead(fate), 0.0) / whole.length_ms
-        fate.done = _plus(fate.done, pool, ran)
+        fate.done = fate.done.after(pool, ran)
         energy_mj = round(whole.energy_mj * ran / whole.length_ms)
         fate.segments.append(Segment(pool, zone, since, now, energy_mj))
         fate.started = None
@@ -316,9 +329,3 @@ def _same(plan: Defer, answer: Defer) -> bool:
         answer.pool,
         answer.zone,
     )
-
-
-def _plus(done: Done, pool: Pool, ran: int) -> Done:
-    if pool == "fast":
-        return Done(done.fast_ms + ran, done.eco_ms)
-    return Done(done.fast_ms, done.eco_ms + ran)

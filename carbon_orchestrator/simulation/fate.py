@@ -22,10 +22,12 @@ class Segment(NamedTuple):
 
 
 class Decided(NamedTuple):
-    """A decision: when, and what. The answer's reason says why."""
+    """A decision: when, and what. The answer's reason says why. `running`: the job ran, and is
+    to pause."""
 
     at: int
     answer: Dispatch | Defer
+    running: bool = False
 
 
 class Fate:

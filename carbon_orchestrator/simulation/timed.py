@@ -1,0 +1,189 @@
+"""The simulation with the times of a running system: all that takes none in engine.py.
+
+When the router looked at its jobs, and when the workers began and ended, is taken as it was
+there. What is decided at each look, and whether anything is, the simulation finds by itself.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from heapq import heappush
+from typing import NamedTuple
+
+from carbon_orchestrator.events import Pool
+from carbon_orchestrator.router.capacity import Booking
+from carbon_orchestrator.router.policy import Defer, Dispatch
+from carbon_orchestrator.simulation.engine import END, WAKE, Engine, Setup
+from carbon_orchestrator.simulation.fate import Fate, Segment
+from carbon_orchestrator.simulation.grid import Grid
+from carbon_orchestrator.simulation.pools import work
+from carbon_orchestrator.simulation.workload import Job
+
+_ALL = 1 << 62
+
+
+class Attempt(NamedTuple):
+    """How an attempt went. `begun`, `known`: when its start and its end were on record; all times
+    grid ms. `run_ms`: wall ms. `suspended`: it ended because it was asked to pause. `place`: of
+    its end among all ends, from 1 on."""
+
+    started: int
+    begun: int
+    ended: int
+    known: int
+    run_ms: int
+    suspended: bool
+    place: int
+
+
+class Timing(NamedTuple):
+    """`sweeps`: when all waiting jobs were looked at, `pauses`: when all running ones were, grid
+    ms; `woken`, by job: when it was looked at, by a sweep or as its time had come; `attempts`, by
+    job: in their order; `books`: (when, how many ends of attempts the router knew then), ascending.
+    """
+
+    sweeps: Sequence[int]
+    pauses: Sequence[int]
+    woken: Mapping[str, Sequence[int]]
+    attempts: Mapping[str, Sequence[Attempt]]
+    books: Sequence[tuple[int, int]]
+
+
+def simulate_timed(
+    jobs: Sequence[Job], grids: Sequence[Grid], setup: Setup, timing: Timing
+) -> list[Fate]:
+    """What becomes of `jobs` with these times; in their order. `setup.ask_always` is meant."""
+    return _Timed(jobs, grids, setup, timing).run(None)
+
+
+class _Timed(Engine):
+    def __init__(
+        self, jobs: Sequence[Job], grids: Sequence[Grid], setup: Setup, timing: Timing
+    ) -> None:
+        super().__init__(jobs, grids, setup)
+        self.timing = timing
+        self.sweeps, self.pauses = set(timing.sweeps), set(timing.pauses)
+        self.seen = set(self.events)
+        self.newest = -1  # when the newest of what is known of the grids came
+        self.events = sorted({*self.events, *self.sweeps, *self.pauses})
+        self.screen = None
+        by_id = self._in_order({fate.number: fate for fate in self.fates})
+        self.ranks = {fate.number: rank for rank, fate in enumerate(by_id)}
+        self.attempts: dict[int, Attempt] = {}  # under way
+        #: Jobs that are asked to pause and run still: their plans, when those wake them, and the
+        #: room that they have.
+        self.pausing: dict[int, tuple[Defer, int]] = {}
+        self.held: dict[int, tuple[Pool, str, Booking] | None] = {}
+        #: Room that was given back since the books were last read: by which end, and when.
+        self.returned: list[tuple[int, int, tuple[Pool, str, Booking]]] = []
+
+    # -- looks -----------------------------------------------------------------------------------
+
+    def _observed(self, now: int) -> None:
+        self.observed_at, self.known = now, None
+        if now in self.seen:
+            self.newest = now
+        if now in self.pauses:
+            self._read_books(now)
+            for fate in self._in_order(self.pausable):
+                if self.attempts[fate.number].begun < now:
+                    self._ask_to_pause(fate, now)
+        if now in self.sweeps:
+            for fate in self._in_order(self.waiting):
+                if fate.decisions[-1].at < self.newest:
+                    self._decide(fate, now)
+
+    def _decide(self, fate: Fate, now: int) -> None:
+        self._read_books(now)
+        super()._decide(fate, now)
+
+    def _in_order(self, fates: Mapping[int, Fate]) -> list[Fate]:
+        return sorted(fates.values(), key=lambda fate: fate.job.spec.job_id)
+
+    def _read_books(self, now: int) -> None:
+        """What the router knew of the room that was given back; where that is not on record, all
+        that it may have known."""
+        if not self.returned:
+            return
+        books = self.timing.books
+        after = bisect_left(books, (now + 1, 0))
+        if after and books[after - 1][0] == now:
+            most, until = books[after - 1][1], now
+        else:
+            most, until = (books[after][1] if after < len(books) else _ALL), now - 1
+        kept = []
+        for place, known, booking in self.returned:
+            if place <= most and known <= until:
+                self._sites().book(*booking, -1)
+            else:
+                kept.append((place, known, booking))
+        self.returned = kept
+
+    def _expect(self, time: int, what: int, fate: Fate) -> None:
+        # Who wakes at one moment is looked at in the order of ids, as in a sweep.
+        self.serial += 1
+        heappush(
+            self.ahead,
+            (time, what, self.ranks[fate.number] << 32 | self.serial, fate, fate.version),
+        )
+
+    def _wakes(self, fate: Fate, due: int) -> None:
+        looks = self.timing.woken.get(fate.job.spec.job_id, ())
+        next_one = bisect_left(looks, due)
+        self._expect(looks[next_one] if next_one < len(looks) else due, WAKE, fate)
+
+    def _ask_to_pause(self, fate: Fate, now: int) -> None:
+        answer = self._ask_running(fate, now)
+        if isinstance(answer, Defer):
+            del self.pausable[fate.number]
+            self.held[fate.number] = fate.booking
+            self._book(fate, answer, answer.planned_start)
+            self.pausing[fate.number] = answer, self._due(answer)
+
+    # -- runs ------------------------------------------------------------------------------------
+
+    def _dispatch(self, fate: Fate, answer: Dispatch, now: int) -> None:
+        fate.version += 1
+        attempt = self._attempt(fate, answer.pool, now)
+        self.attempts[fate.number] = attempt
+        fate.started = (answer.pool, answer.zone, attempt.started)
+        self._expect(attempt.known, END, fate)
+        if fate.job.spec.interruptible and self.policy.pauses:
+            self.pausable[fate.number] = fate
+
+    def _attempt(self, fate: Fate, pool: Pool, now: int) -> Attempt:
+        """As it was; where there was none, as it would be."""
+        recorded = self.timing.attempts.get(fate.job.spec.job_id, ())
+        number = len(fate.segments)
+        if number < len(recorded) and recorded[number].started >= now:
+            return recorded[number]
+        left = work(fate.job, pool, self.config).length_ms * (1 - sum(fate.worked.values()))
+        run_ms = max(round(left), 1)
+        end = now + round(run_ms * self.setup.speed)
+        return Attempt(now, now, end, end, run_ms, False, 0)
+
+    def _ended(self, fate: Fate, now: int) -> None:
+        assert fate.started is not None
+        pool, zone, since = fate.started
+        attempt = self.attempts.pop(fate.number)
+        whole = work(fate.job, pool, self.config)
+        fate.worked[pool] += attempt.run_ms / whole.length_ms
+        fate.done = fate.done.after(pool, attempt.run_ms)
+        energy_mj = round(whole.energy_mj * attempt.run_ms / whole.length_ms)
+        fate.segments.append(Segment(pool, zone, since, attempt.ended, energy_mj))
+        fate.started = None
+        self.pausable.pop(fate.number, None)
+        plan, due = self.pausing.pop(fate.number, (None, 0))
+        self._returns(attempt, self.held.pop(fate.number, None))
+        if plan is not None and attempt.suspended:
+            self._wait(fate, plan, due)
+            return
+        self._returns(attempt, fate.booking)
+        fate.booking = None
+        fate.version += 1
+        fate.finished = attempt.ended
+
+    def _returns(self, attempt: Attempt, booking: tuple[Pool, str, Booking] | None) -> None:
+        if booking is not None:
+            self.returned.append((attempt.place, attempt.known, booking))
