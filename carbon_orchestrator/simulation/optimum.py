@@ -38,8 +38,9 @@ def optimum_ug(job: Job, trace: Trace, config: Config, pools: Sequence[Pool] = P
     ]
     possible = [(wait, each) for wait, each in waits if wait >= 0] or [(0, each) for each in works]
     if spec.interruptible:
+        # Also in part on a pool that is too slow for all of it.
         end = now + max(wait + each.length_ms for wait, each in possible)
-        return _in_parts(curve, now, end, [each for _, each in possible]) * _UG
+        return _in_parts(curve, now, end, works) * _UG
     best = min(
         each.energy_mj * _unbroken(curve, now, 0 if spec.urgency == "urgent" else wait, each)
         for wait, each in possible

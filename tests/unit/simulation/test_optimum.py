@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from small_grids import HOUR, config, job, run, trace
 
@@ -105,6 +105,14 @@ def test_pieces_on_two_pools_against_all_of_them(hours: list[float], length: int
     policy=st.sampled_from(POLICIES),
     eco=st.sampled_from(((1.0, 1.0), (1.5, 0.8), (2.0, 0.5))),
     resume=st.sampled_from((0.0, 300.0)),
+)
+# ECO is too slow for all of it, but not for the last third.
+@example(
+    real=trace([0] * 10 + [2, 1, 1] + [0] * 35),
+    each=job(0, 71 / 7, 71 / 7 + 2, interruptible=True),
+    policy="greenest_slots",
+    eco=(1.5, 0.8),
+    resume=0.0,
 )
 def test_nobody_emits_less(
     real: Trace, each: Job, policy: PolicyName, eco: tuple[float, float], resume: float
