@@ -162,7 +162,7 @@ async def test_every_zone_has_its_signal_and_one_that_is_dead_takes_none_with_it
         SIMULATED,
         None,
     ]
-    assert london["unusable"] == "no usable carbon signal"
+    assert london["unusable"].startswith("no usable carbon signal")
     assert {event.zone for event in await said(house)} == {"local", "GB", "Leeds"}
 
 
