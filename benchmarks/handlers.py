@@ -31,3 +31,19 @@ async def flaky(payload: dict[str, Any], context: Any) -> None:
     """Fail in the first attempts: payload {"failures": n}."""
     if context.attempt <= payload["failures"]:
         raise RuntimeError(f"attempt {context.attempt} fails as told")
+
+
+async def stretch(payload: dict[str, Any], context: Any) -> None:
+    """Take so long as told, and go on from where it was paused: payload {"seconds": s on FAST,
+    "slowdown": of ECO, "resume": s that going on takes}."""
+    saved = context.checkpoint_dir / "worked"
+    worked = float(saved.read_text()) if saved.exists() else 0.0
+    if saved.exists():
+        await asyncio.sleep(payload["resume"])
+    length = payload["seconds"] * (payload["slowdown"] if context.pool == "eco" else 1)
+    began = time.monotonic()
+    try:
+        await asyncio.sleep(length * (1 - worked))
+    except asyncio.CancelledError:
+        saved.write_text(str(worked + (time.monotonic() - began) / length))
+        raise

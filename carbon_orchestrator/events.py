@@ -159,6 +159,17 @@ class SuspendRequested(Event, frozen=True, kw_only=True):
     decision: Decision
 
 
+class JobsReviewed(Event, frozen=True, kw_only=True):
+    """The router has looked at all jobs because of an intensity event: at those that run, whether
+    to pause, and at those that wait. About whom no decision of that moment is on record, nothing
+    changed. Looks are (when jobs were listed, decided about, and all that on record)."""
+
+    event_type: ClassVar[str] = "jobs.reviewed"
+    intensity_id: str  # of the last entry that it was about
+    running: list[tuple[int, int, int]] = []
+    waiting: list[tuple[int, int, int]] = []
+
+
 class JobRejected(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.rejected"
     job_id: str
@@ -266,6 +277,7 @@ EVENTS: tuple[type[Event], ...] = (
     IntensityObserved,
     JobDeferred,
     SuspendRequested,
+    JobsReviewed,
     JobRejected,
     JobCancelled,
     JobDispatched,

@@ -12,6 +12,7 @@
 | intensity            | intensity.observed                        | signal           | router     |
 | deferrals            | job.deferred, job.suspend_requested,      | router           | -          |
 |                      | job.rejected, job.cancelled               |                  |            |
+| reviews              | jobs.reviewed                             | router           | -          |
 | dispatch.SITE[.LANE] | job.dispatched                            | router           | worker     |
 | completions          | job.started, job.completed, job.failed,   | worker           | accounting |
 |                      | job.suspended                             |                  |            |
@@ -79,6 +80,7 @@ class Topology:
         self.jobs_urgent = key("jobs.urgent")
         self.intensity = key("intensity")
         self.deferrals = key("deferrals")
+        self.reviews = key("reviews")
         self.completions = key("completions")
         self.emissions = key("emissions")
         self.dead_letters = key(DEAD_LETTERS)
@@ -143,7 +145,7 @@ class Topology:
     def streams(self) -> list[str]:
         """Every stream."""
         grouped = [stream for streams in self.groups.values() for stream in streams]
-        return [*grouped, self.deferrals, self.dead_letters]
+        return [*grouped, self.deferrals, self.reviews, self.dead_letters]
 
 
 #: Keys that live as long as the deployment, as names in a partition ("*" matches anything).
@@ -151,6 +153,7 @@ PERMANENT = (
     "jobs*",
     "intensity",
     "deferrals",
+    "reviews",
     "dispatch.*",
     "completions",
     "emissions",

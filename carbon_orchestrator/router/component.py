@@ -8,15 +8,15 @@ run; guards make each change happen once.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import anyio
 import structlog
 
-from carbon_orchestrator.events import POOLS, CancelRequested, JobSubmitted
+from carbon_orchestrator.events import POOLS, CancelRequested, JobsReviewed, JobSubmitted
 from carbon_orchestrator.router.books import Books
 from carbon_orchestrator.router.outlook import Bands
-from carbon_orchestrator.router.routing import Known, Routing
+from carbon_orchestrator.router.routing import SOURCE, Known, Routing
 from carbon_orchestrator.router.sites import Sites
 from carbon_orchestrator.router.waiting import (
     RUNNING_FIELDS,
@@ -29,6 +29,7 @@ from carbon_orchestrator.router.waiting import (
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.intensities import Intensities
 from carbon_orchestrator.topology import CODEC, ROUTER
+from streams.codec import envelope
 from streams.commit import Transaction
 from streams.consumer import Consumer
 from streams.errors import CommitUnknown, is_transient
@@ -43,6 +44,13 @@ _CHUNK = 500
 _POLL_SECONDS = 0.1
 _LEARN_SECONDS = 2.0
 _ASIDE_SECONDS = 60.0
+
+
+class Look(NamedTuple):
+    """When jobs were decided about, grid ms, and how many of them changed."""
+
+    at: int
+    moved: int
 
 
 class Router:
@@ -172,32 +180,46 @@ class Router:
             for message in entry.messages:
                 self._observe(message)
         topology = self.runtime.topology
+        running: list[tuple[int, int, int]] = []
         # Who runs first, so that nobody is started and at once asked to pause.
         if self.routing.policy.pauses:
-            await self._sweep(topology.interruptible, self._suspend)
-        await self._sweep(topology.wake, self._replan)
-        return [Transaction() for _ in entries]
+            running = await self._sweep(topology.interruptible, self._suspend)
+        waiting = await self._sweep(topology.wake, self._replan)
+        review = JobsReviewed(intensity_id=entries[-1].id, running=running, waiting=waiting)
+        said = Transaction().emit(topology.reviews, envelope(review, SOURCE))
+        return [*(Transaction() for _ in entries[1:]), said]
 
-    async def _sweep(self, index: str, act: Callable[[list[str]], Awaitable[int]]) -> None:
-        """`act` on all members of a sorted set that are there throughout, in chunks."""
+    async def _sweep(
+        self, index: str, act: Callable[[list[str]], Awaitable[Look | None]]
+    ) -> list[tuple[int, int, int]]:
+        """`act` on all members of a sorted set that are there throughout, in chunks; when each
+        chunk was listed, decided about, and done with."""
         cursor = b"0"
+        looks = []
         while not self.runtime.stop.is_set():
-            cursor, flat = await self._sweeper.execute_command(
-                "ZSCAN", index, cursor, "COUNT", _CHUNK
-            )
+            # What was decided before the event came must be among what is listed.
+            await self._jobs.committer.settled()
+            async with self._sweeper.pipeline(transaction=True) as pipeline:
+                pipeline.time()
+                pipeline.execute_command("ZSCAN", index, cursor, "COUNT", _CHUNK)
+                (seconds, microseconds), (cursor, flat) = await pipeline.execute()
+            listed_at = self.runtime.clock.grid(int(seconds) * 1000 + int(microseconds) // 1000)
             # Who comes first gets the greenest room: ids are in the order of submission.
-            await act(sorted(member.decode() for member, _ in flat))
+            look = await act(sorted(member.decode() for member, _ in flat))
+            if look is not None:
+                looks.append((listed_at, look.at, self.runtime.now()))
             if int(cursor) == 0:
-                return
+                break
+        return looks
 
-    async def _suspend(self, job_ids: list[str]) -> int:
-        """Ask those of these running jobs to pause for which that is greener; returns how many."""
+    async def _suspend(self, job_ids: list[str]) -> Look | None:
+        """Ask those of these running jobs to pause for which that is greener."""
         if not job_ids:
-            return 0
+            return None
         async with self._looking:
             return await self._ask_to_pause(job_ids)
 
-    async def _ask_to_pause(self, job_ids: list[str]) -> int:
+    async def _ask_to_pause(self, job_ids: list[str]) -> Look:
         keys = [self.runtime.topology.record(each) for each in job_ids]
         rows = await GATHER(self._sweeper, keys, list(RUNNING_FIELDS))
         wanted = [(key, row, attempt_fields(row)) for key, row in zip(keys, rows, strict=True)]
@@ -219,7 +241,7 @@ class Router:
                 continue
             if change is not None:
                 changes.append(change)
-        return sum(await self._committer.commit(changes))
+        return Look(known.now, sum(await self._committer.commit(changes)))
 
     async def _release(self) -> None:
         """Reconsider jobs whose planned start has come."""
@@ -235,28 +257,28 @@ class Router:
                     offset=0,
                     num=_CHUNK,
                 )
-                moved = await self._reconsider(sorted(each.decode() for each in due))
+                look = await self._reconsider(sorted(each.decode() for each in due))
                 waits = backoff()
-                if len(due) < _CHUNK or not moved:
+                if len(due) < _CHUNK or look is None or not look.moved:
                     await stop.sleep(_POLL_SECONDS)
             except Exception as error:
                 if not isinstance(error, CommitUnknown) and not is_transient(error):
                     log.exception("releasing failed, going on")
                 await stop.sleep(next(waits))
 
-    async def _replan(self, job_ids: list[str]) -> int:
+    async def _replan(self, job_ids: list[str]) -> Look | None:
         """As `_reconsider`, without the jobs whose plans were made with all that is known."""
         return await self._reconsider(job_ids, unseen=True)
 
-    async def _reconsider(self, job_ids: list[str], *, unseen: bool = False) -> int:
+    async def _reconsider(self, job_ids: list[str], *, unseen: bool = False) -> Look | None:
         """Decide anew about those of these jobs whose time has come, or (`unseen`) whose plans are
-        older than what is known of the grids; returns how many changed."""
+        older than what is known of the grids."""
         if not job_ids:
-            return 0
+            return None
         async with self._looking:
             return await self._decide_anew(job_ids, unseen)
 
-    async def _decide_anew(self, job_ids: list[str], unseen: bool) -> int:
+    async def _decide_anew(self, job_ids: list[str], unseen: bool) -> Look:
         topology = self.runtime.topology
         rows = await GATHER(
             self._sweeper, [topology.record(each) for each in job_ids], list(WAITING_FIELDS)
@@ -274,7 +296,7 @@ class Router:
                 change.put(topology.wake, aside, job_id)
             if change is not None:
                 changes.append(change)
-        return sum(await self._committer.commit(changes))
+        return Look(known.now, sum(await self._committer.commit(changes)))
 
     def _change(
         self, job_id: str, row: list[bytes | None], known: Known, unseen: bool
@@ -284,7 +306,7 @@ class Router:
         job = waiting(row)
         if job is not None:
             # What another look has settled since the job was chosen for this one, stands.
-            settled = job.plan.at >= self._observed_at if unseen else job.plan.wakes > known.now
+            settled = job.plan.at > self._observed_at if unseen else job.plan.wakes > known.now
             if settled and job.cancel is None:
                 return None
             return self.routing.reconsidered(job, known)

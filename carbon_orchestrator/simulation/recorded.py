@@ -6,10 +6,8 @@ workers began and ended; all else in the record is what a simulation has to arri
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
-from statistics import median_low
 from typing import Literal, NamedTuple
 
 from carbon_orchestrator.clock import GridClock
@@ -23,24 +21,21 @@ from carbon_orchestrator.events import (
     JobDeferred,
     JobDispatched,
     JobFailed,
+    JobsReviewed,
     JobStarted,
     JobSubmitted,
     JobSuspended,
     Pool,
     SuspendRequested,
 )
-from carbon_orchestrator.router.deciding import policy_of, wake
 from carbon_orchestrator.router.outlook import Bands
-from carbon_orchestrator.router.policy import Defer, Policy
-from carbon_orchestrator.simulation.grid import RecordedGrid, latest
+from carbon_orchestrator.simulation.grid import RecordedGrid
 from carbon_orchestrator.simulation.timed import Attempt, Timing
 from carbon_orchestrator.simulation.workload import Job
 from carbon_orchestrator.submission import accept
 from streams.event import Message, entry_order
 
 Kind = Literal["defer", "dispatch", "suspend"]
-#: A decision that little after an intensity event, wall ms, may have been made because of it.
-_SOON_MS = 30
 _FOREVER_MS = 1 << 62
 
 
@@ -80,6 +75,8 @@ def read(messages: Iterable[Message], clock: GridClock, config: Config) -> Recor
     ends: dict[str, list[tuple[Finish, int, int]]] = {}
     places: list[tuple[int, int]] = []  # of the entries of the ends
     asked: list[tuple[str, Kind, Decision]] = []
+    sweeps: dict[int, tuple[int, int]] = {}
+    pauses: dict[int, tuple[int, int]] = {}
     for message in messages:
         event = message.event
         if isinstance(event, IntensityObserved):
@@ -92,6 +89,9 @@ def read(messages: Iterable[Message], clock: GridClock, config: Config) -> Recor
             places.append(entry_order(message.entry_id))
             end = event, clock.grid(message.at_ms), len(places)
             ends.setdefault(event.job_id, []).append(end)
+        elif isinstance(event, JobsReviewed):
+            sweeps |= {at: (listed, done) for listed, at, done in event.waiting}
+            pauses |= {at: (listed, done) for listed, at, done in event.running}
         elif isinstance(event, JobDeferred):
             asked.append((event.job_id, "defer", event.decision))
         elif isinstance(event, JobDispatched):
@@ -113,6 +113,10 @@ def read(messages: Iterable[Message], clock: GridClock, config: Config) -> Recor
         zone: RecordedGrid(zone, _seen(zone, intensities, asked, clock, config), bands)
         for zone in (config.zone, *config.zones)
     }
+    woken = {
+        job_id: [made.at for made in all_made[1:] if made.kind != "suspend"]
+        for job_id, all_made in decisions.items()
+    }
     books = sorted(
         (decision.at, bisect_right(places, entry_order(decision.ended_id)))
         for _, _, decision in asked
@@ -122,7 +126,7 @@ def read(messages: Iterable[Message], clock: GridClock, config: Config) -> Recor
         # Those seen at one moment in the order of their lanes.
         sorted(jobs, key=lambda job: (job.arrives, job.spec.urgency != "urgent")),
         list(grids.values()),
-        _timing(grids, decisions, attempts, books, clock, config),
+        Timing(sweeps, pauses, woken, attempts, books),
         decisions,
         [
             job_id
@@ -184,9 +188,6 @@ def _job(
     return Job(spec, max(round(length), 1), 0, seen_at=decisions[0].at)
 
 
-# -- when the router saw and looked ------------------------------------------------------------
-
-
 def _seen(
     zone: str,
     intensities: Sequence[Message],
@@ -228,73 +229,3 @@ def _known(zone: str, decision: Decision, config: Config) -> tuple[int, int, int
         return None
     entry, _, index = intensity_id.partition("/")
     return (*entry_order(entry), int(index or 0))
-
-
-def _timing(
-    grids: Mapping[str, RecordedGrid],
-    decisions: Mapping[str, Sequence[Made]],
-    attempts: Mapping[str, Sequence[Attempt]],
-    books: Sequence[tuple[int, int]],
-    clock: GridClock,
-    config: Config,
-) -> Timing:
-    """When it looked at all jobs is on record where that changed anything; where not, it is
-    taken to have looked as long after the intensity event as it usually did."""
-    policy, _ = policy_of(config)
-    events = sorted({time for grid in grids.values() for time in grid.times})
-    certain: set[int] = set()
-    likely: set[int] = set()
-    possible: set[int] = set()
-    paused: set[int] = set()
-    woken: dict[str, list[int]] = {}
-    for job_id, all_made in decisions.items():
-        for earlier, made in pairwise(all_made):
-            if made.kind == "suspend":
-                paused.add(made.at)
-                continue
-            woken.setdefault(job_id, []).append(made.at)
-            if earlier.kind != "dispatch":
-                # Before its time has come nothing but a sweep looks at a job.
-                grid = grids[earlier.zone or config.zone]
-                if made.at < _due(earlier, made.at, grid, policy):
-                    certain.add(made.at)
-                elif made.at < _due(
-                    earlier, events[bisect_right(events, made.at) - 1] - 1, grid, policy
-                ):
-                    likely.add(made.at)
-                else:
-                    possible.add(made.at)
-    soon = round(_SOON_MS * clock.speed)
-    windows = list(zip(events, [*events[1:], _FOREVER_MS], strict=bool(events)))
-    sure, probable, maybe, asked = map(sorted, (certain, likely, possible, paused))
-    swept = [
-        _first(sure, begin, end)
-        or _first(probable, begin, min(end, begin + soon))
-        or _first(maybe, begin, min(end, begin + soon))
-        for begin, end in windows
-    ]
-    sweeps = certain | _filled(events, swept)
-    if policy.pauses:
-        paused |= _filled(events, [_first(asked, begin, end) for begin, end in windows])
-    return Timing(sorted(sweeps), sorted(paused), woken, attempts, books)
-
-
-def _due(plan: Made, at: int, grid: RecordedGrid, policy: Policy) -> int:
-    """When a job is to be looked at that was planned so, as known at a time."""
-    answer = Defer(grid.zone, plan.pool, plan.start, plan.latest_start or plan.start, plan.reason)
-    return wake(answer, latest(grid, max(plan.at, at)), policy)
-
-
-def _first(times: Sequence[int], begin: int, end: int) -> int | None:
-    """The first of `times` (ascending) in [begin, end)."""
-    place = bisect_left(times, begin)
-    return times[place] if place < len(times) and times[place] < end else None
-
-
-def _filled(events: Sequence[int], looks: Sequence[int | None]) -> set[int]:
-    """The looks after each event; those that are not known as long after it as the others."""
-    delays = [look - event for event, look in zip(events, looks, strict=True) if look is not None]
-    usual = median_low(delays) if delays else 0
-    return {
-        event + usual if look is None else look for event, look in zip(events, looks, strict=True)
-    }

@@ -38,13 +38,13 @@ class Attempt(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """`sweeps`: when all waiting jobs were looked at, `pauses`: when all running ones were, grid
-    ms; `woken`, by job: when it was looked at, by a sweep or as its time had come; `attempts`, by
-    job: in their order; `books`: (when, how many ends of attempts the router knew then), ascending.
-    """
+    """Times in grid ms. `sweeps`, `pauses`: when all waiting and all running jobs were listed and
+    when they were done with, by when they were decided about; `woken`, by job: when it was looked
+    at, by a sweep or as its time had come; `attempts`, by job: in their order; `books`: (when, how
+    many ends of attempts the router knew then), ascending."""
 
-    sweeps: Sequence[int]
-    pauses: Sequence[int]
+    sweeps: Mapping[int, tuple[int, int]]
+    pauses: Mapping[int, tuple[int, int]]
     woken: Mapping[str, Sequence[int]]
     attempts: Mapping[str, Sequence[Attempt]]
     books: Sequence[tuple[int, int]]
@@ -63,10 +63,9 @@ class _Timed(Engine):
     ) -> None:
         super().__init__(jobs, grids, setup)
         self.timing = timing
-        self.sweeps, self.pauses = set(timing.sweeps), set(timing.pauses)
         self.seen = set(self.events)
         self.newest = -1  # when the newest of what is known of the grids came
-        self.events = sorted({*self.events, *self.sweeps, *self.pauses})
+        self.events = sorted({*self.events, *timing.sweeps, *timing.pauses})
         self.screen = None
         by_id = self._in_order({fate.number: fate for fate in self.fates})
         self.ranks = {fate.number: rank for rank, fate in enumerate(by_id)}
@@ -75,6 +74,7 @@ class _Timed(Engine):
         #: room that they have.
         self.pausing: dict[int, tuple[Defer, int]] = {}
         self.held: dict[int, tuple[Pool, str, Booking] | None] = {}
+        self.ended_at: dict[int, int] = {}  # when its last attempt's end was on record
         #: Room that was given back since the books were last read: by which end, and when.
         self.returned: list[tuple[int, int, tuple[Pool, str, Booking]]] = []
 
@@ -84,14 +84,23 @@ class _Timed(Engine):
         self.observed_at, self.known = now, None
         if now in self.seen:
             self.newest = now
-        if now in self.pauses:
+        timing = self.timing
+        if now in timing.pauses:
             self._read_books(now)
-            for fate in self._in_order(self.pausable):
-                if self.attempts[fate.number].begun < now:
-                    self._ask_to_pause(fate, now)
-        if now in self.sweeps:
+            listed, done = timing.pauses[now]
+            running = self._in_order(self.pausable)
+            running = [each for each in running if self.attempts[each.number].begun < listed]
+            for fate in running:
+                self._ask_to_pause(fate, now)
+            for fate in running:
+                if fate.number in self.pausing and self.attempts[fate.number].known <= done:
+                    self._asked_too_late(fate)
+        if now in timing.sweeps:
+            listed, _ = timing.sweeps[now]
             for fate in self._in_order(self.waiting):
-                if fate.decisions[-1].at < self.newest:
+                # Plans made with all that is known stand.
+                unseen = fate.decisions[-1].at < self.newest
+                if self.ended_at.get(fate.number, -1) < listed and unseen:
                     self._decide(fate, now)
 
     def _decide(self, fate: Fate, now: int) -> None:
@@ -141,6 +150,14 @@ class _Timed(Engine):
             self._book(fate, answer, answer.planned_start)
             self.pausing[fate.number] = answer, self._due(answer)
 
+    def _asked_too_late(self, fate: Fate) -> None:
+        """It ended while others were decided about, with what was planned for it in mind."""
+        self._unbook(fate)
+        fate.booking = self.held.pop(fate.number)
+        fate.decisions.pop()
+        del self.pausing[fate.number]
+        self.pausable[fate.number] = fate
+
     # -- runs ------------------------------------------------------------------------------------
 
     def _dispatch(self, fate: Fate, answer: Dispatch, now: int) -> None:
@@ -167,6 +184,7 @@ class _Timed(Engine):
         assert fate.started is not None
         pool, zone, since = fate.started
         attempt = self.attempts.pop(fate.number)
+        self.ended_at[fate.number] = attempt.known
         whole = work(fate.job, pool, self.config)
         fate.worked[pool] += attempt.run_ms / whole.length_ms
         fate.done = fate.done.after(pool, attempt.run_ms)

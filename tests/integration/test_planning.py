@@ -124,7 +124,9 @@ async def test_an_event_asks_nothing_about_plans_that_were_made_with_it(deploy: 
     router.routing.reconsidered = noted
     job_id = await house.post("quick", deadline="5h", expected_duration="1h")
     await planned(house, job_id)
-    assert await router._replan([job_id]) == 0
+    look = await router._replan([job_id])
+    assert look is not None
+    assert look.moved == 0
     assert asked == []
     await observed(house, 300, 200, 99, 250, 250)
     await until(lambda: asked)
