@@ -113,10 +113,7 @@ def read(messages: Iterable[Message], clock: GridClock, config: Config) -> Recor
         zone: RecordedGrid(zone, _seen(zone, intensities, asked, clock, config), bands)
         for zone in (config.zone, *config.zones)
     }
-    woken = {
-        job_id: [made.at for made in all_made[1:] if made.kind != "suspend"]
-        for job_id, all_made in decisions.items()
-    }
+    looked = {job_id: [made.at for made in all_made[1:]] for job_id, all_made in decisions.items()}
     books = sorted(
         (decision.at, bisect_right(places, entry_order(decision.ended_id)))
         for _, _, decision in asked
@@ -126,7 +123,7 @@ def read(messages: Iterable[Message], clock: GridClock, config: Config) -> Recor
         # Those seen at one moment in the order of their lanes.
         sorted(jobs, key=lambda job: (job.arrives, job.spec.urgency != "urgent")),
         list(grids.values()),
-        Timing(sweeps, pauses, woken, attempts, books),
+        Timing(sweeps, pauses, looked, attempts, books),
         decisions,
         [
             job_id

@@ -39,13 +39,13 @@ class Attempt(NamedTuple):
 
 class Timing(NamedTuple):
     """Times in grid ms. `sweeps`, `pauses`: when all waiting and all running jobs were listed and
-    when they were done with, by when they were decided about; `woken`, by job: when it was looked
-    at, by a sweep or as its time had come; `attempts`, by job: in their order; `books`: (when, how
-    many ends of attempts the router knew then), ascending."""
+    when they were done with, by when they were decided about; `looked`, by job: when it was looked
+    at and that changed something; `attempts`, by job: in their order; `books`: (when, how many ends
+    of attempts the router knew then), ascending."""
 
     sweeps: Mapping[int, tuple[int, int]]
     pauses: Mapping[int, tuple[int, int]]
-    woken: Mapping[str, Sequence[int]]
+    looked: Mapping[str, Sequence[int]]
     attempts: Mapping[str, Sequence[Attempt]]
     books: Sequence[tuple[int, int]]
 
@@ -89,19 +89,30 @@ class _Timed(Engine):
             self._read_books(now)
             listed, done = timing.pauses[now]
             running = self._in_order(self.pausable)
-            running = [each for each in running if self.attempts[each.number].begun < listed]
+            begun = {each.number: self.attempts[each.number].begun for each in running}
+            running = [each for each in running if self._in_time(each, begun[each.number], listed)]
             for fate in running:
                 self._ask_to_pause(fate, now)
             for fate in running:
-                if fate.number in self.pausing and self.attempts[fate.number].known <= done:
+                ended = self.attempts[fate.number].known <= done and not self._looked(fate)
+                if ended and fate.number in self.pausing:
                     self._asked_too_late(fate)
         if now in timing.sweeps:
             listed, _ = timing.sweeps[now]
             for fate in self._in_order(self.waiting):
                 # Plans made with all that is known stand.
                 unseen = fate.decisions[-1].at < self.newest
-                if self.ended_at.get(fate.number, -1) < listed and unseen:
+                since = self.ended_at.get(fate.number, -1)
+                if unseen and self._in_time(fate, since, listed):
                     self._decide(fate, now)
+
+    def _in_time(self, fate: Fate, since: int, listed: int) -> bool:
+        """Whether it was there when jobs were listed; within one ms the record has to tell."""
+        return since < listed or (since == listed and self._looked(fate))
+
+    def _looked(self, fate: Fate) -> bool:
+        """Whether the look of this moment changed something about it."""
+        return self.observed_at in self.timing.looked.get(fate.job.spec.job_id, ())
 
     def _decide(self, fate: Fate, now: int) -> None:
         self._read_books(now)
@@ -138,7 +149,7 @@ class _Timed(Engine):
         )
 
     def _wakes(self, fate: Fate, due: int) -> None:
-        looks = self.timing.woken.get(fate.job.spec.job_id, ())
+        looks = self.timing.looked.get(fate.job.spec.job_id, ())
         next_one = bisect_left(looks, due)
         self._expect(looks[next_one] if next_one < len(looks) else due, WAKE, fate)
 
