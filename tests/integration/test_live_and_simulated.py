@@ -14,6 +14,7 @@ from deployment import Deploy, Deployment, python_type
 from carbon_orchestrator.clock import from_fields, rfc3339
 from carbon_orchestrator.config import GreenestConfig, PoolConfig
 from carbon_orchestrator.events import POOLS, JobDispatched
+from carbon_orchestrator.router.component import Router
 from carbon_orchestrator.simulation.agreement import Agreement, free, timed
 from carbon_orchestrator.simulation.recorded import Record, read
 from carbon_orchestrator.topology import CODEC
@@ -78,7 +79,9 @@ async def ran(deploy: Deploy, tmp_path: Path, seed: int, **changes: Any) -> Depl
     house.signal(f"csv:{trace}", speed=SPEED)
     await until(lambda: house.redis.exists(house.topology.clock))
     await house.all()
-    await house.routing()
+    routers = [part.role for part in house.parts if isinstance(part.role, Router)]
+    grids = [grid for router in routers for grid in router.grids]
+    await until(lambda: all(grid.latest is not None for grid in grids), timeout=10)
     await submitted(house, seed)
     await house.counted("completed", JOBS, timeout=30)
     await house.stop()
@@ -114,6 +117,8 @@ async def test_every_decision_is_the_simulation_s(
         return read(messages, clock, house.config)
 
     record = recorded(messages)
+    assert record.timing.sweeps
+    assert bool(record.timing.pauses) == (policy == "greenest_slots")
     agreement = timed(record, house.config, slots, SPEED)
     assert not agreement.divergences, told(agreement)
     assert (agreement.jobs, agreement.apart_ms) == (JOBS, 0)
