@@ -77,6 +77,7 @@ class GreenestScreen:
         self._since = np.zeros(count)
         self._whole = np.ones(count)
         self._left = np.ones(count)
+        self._again = np.zeros(count)  # grid ms that resuming took and will take
         self._patience = np.zeros(count)
         self._deadline = np.zeros(count)
 
@@ -103,8 +104,10 @@ class GreenestScreen:
         self._since[number] = now
         self._whole[number] = whole.mean(pool)
         self._left[number] = 1 - done.fast_ms / lengths["fast"] - done.eco_ms / lengths["eco"]
-        if whole.resume_ms and (done.fast_ms or done.eco_ms):
-            self._left[number] = 0.0  # part of its running is no progress: always asked
+        # As the router reckons: what it ran is no progress as far as it was resumed.
+        other: Pool = "eco" if pool == "fast" else "fast"
+        pace = max(1.0, whole.mean(pool) / whole.mean(other))
+        self._again[number] = whole.resume_ms * done.segments * pace
         self._patience[number] = whole.submitted_at + _max_wait(policy) - whole.resume_ms
         self._deadline[number] = np.inf
         if whole.deadline is not None:
@@ -142,7 +145,7 @@ class GreenestScreen:
         whole = self._whole[chosen]
         left = self._left[chosen] - (now - self._since[chosen]) / whole
         done = left < _NEARLY_DONE
-        length = np.where(done, whole, left * whole)
+        length = np.where(done, whole, left * whole + self._again[chosen])
         deadline = self._deadline[chosen]
         latest = np.where(np.isinf(deadline), self._patience[chosen], deadline - length)
         possible = (latest > now - 2) & ~done
