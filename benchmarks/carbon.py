@@ -32,7 +32,7 @@ import msgspec
 import numpy as np
 
 from carbon_orchestrator.config import Config, PolicyName, ThresholdConfig, complete
-from carbon_orchestrator.signal.csv_trace import CsvTrace
+from carbon_orchestrator.signal.csv_trace import CsvTrace, path_and_column
 from carbon_orchestrator.simulation import forecasts
 from carbon_orchestrator.simulation.compare import compare, fitting, idealise, span
 from carbon_orchestrator.simulation.engine import Setup
@@ -96,8 +96,7 @@ def policy(interruptible: bool) -> PolicyName:
 
 def half_hours(path: Path) -> Trace:
     """`path` may end in :COLUMN."""
-    name, _, column = str(path).partition(":")
-    read = CsvTrace.read(Path(name), column or None)
+    read = CsvTrace.read(*path_and_column(str(path)))
     return Trace.of(asyncio.run(read.history(0, FOREVER_MS)), SLOT_MS)
 
 

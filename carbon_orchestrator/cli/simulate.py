@@ -111,6 +111,7 @@ def simulate(
         FILE[:COLUMN], a CSV file of gCO2e/kWh, gzipped if it ends in .gz. The column is a
         header or a number from 1. A file without times needs --carbon-start and --carbon-step.
     """
+    from carbon_orchestrator.signal.csv_trace import path_and_column
     from carbon_orchestrator.simulation.compare import compare, fitting, idealise, span
     from carbon_orchestrator.simulation.engine import Setup
     from carbon_orchestrator.simulation.forecasts import ForecastError, Wish
@@ -139,7 +140,7 @@ def simulate(
         with _progress() as progress:
             expected = None
             if wish.kind == "column":
-                column = f"{_split(carbon)[0]}:{wish.column}"
+                column = f"{path_and_column(carbon)[0]}:{wish.column}"
                 expected = _trace(column, loaded.zone, carbon_start, step_ms)
             forecasts = _forecasts(wish, trace, expected, needed, raw_forecast, progress)
             compared = compare(chosen, trace, forecasts, setup, policy or _POLICIES, progress)
@@ -203,18 +204,11 @@ def _draw(path: Path, trace: Trace, compared: Comparison, title: str) -> None:
 # -- what goes in ----------------------------------------------------------------------------------
 
 
-def _split(carbon: str) -> tuple[Path, str | None]:
-    if Path(carbon).exists() or ":" not in carbon:
-        return Path(carbon), None
-    name, _, column = carbon.rpartition(":")
-    return Path(name), column
-
-
 def _trace(carbon: str, zone: str, start: str | None, step_ms: int | None) -> Trace:
-    from carbon_orchestrator.signal.csv_trace import CsvTrace
+    from carbon_orchestrator.signal.csv_trace import CsvTrace, path_and_column
     from carbon_orchestrator.simulation.traces import Trace, read_values
 
-    path, column = _split(carbon)
+    path, column = path_and_column(carbon)
     if step_ms is not None and step_ms < 60_000:
         raise Failure("--carbon-step must be a minute or more", USAGE)
     if start is not None:

@@ -21,6 +21,18 @@ from carbon_orchestrator.signal.provider import Expected, Kind, Point, SignalErr
 MISSING = {"", "nan", "na", "n/a", "null", "none", "-"}
 
 
+def path_and_column(argument: str) -> tuple[Path, str | None]:
+    """PATH[:COLUMN]. Both may hold colons, so the longest path that exists decides where the
+    column begins."""
+    path, column = argument, ""
+    while not Path(path).is_file():
+        path, colon, rest = path.rpartition(":")
+        if not colon:
+            return Path(argument), None
+        column = f"{rest}:{column}" if column else rest
+    return Path(path), column or None
+
+
 class CsvTrace:
     """Points of a file as a Provider, which forecasts nothing."""
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
-from carbon_orchestrator.signal.csv_trace import CsvTrace
+from carbon_orchestrator.signal.csv_trace import CsvTrace, path_and_column
 from carbon_orchestrator.signal.electricity_maps import ElectricityMaps
 from carbon_orchestrator.signal.energy_charts import EnergyCharts
 from carbon_orchestrator.signal.live import Live
@@ -37,20 +36,9 @@ def parse(spec: str, zone: str = "local") -> Provider:
     if spec == "simulated":
         return Simulated(zone)
     if name == "csv" and argument:
-        path, column = _path_and_column(argument)
+        path, column = path_and_column(argument)
         return CsvTrace.read(path, column, zone)
     if name in LIVE and (argument or (name == "neso" and not colon)):
         return LIVE[name](argument, zone=zone)
     known = "; ".join(f"{form} ({meaning})" for form, meaning in PROVIDERS.items())
     raise SignalError(f"no carbon signal named {spec!r}; use one of: {known}")
-
-
-def _path_and_column(argument: str) -> tuple[Path, str | None]:
-    """Both may hold colons, so the longest path that exists decides where the column begins."""
-    path, column = argument, ""
-    while not Path(path).is_file():
-        path, colon, rest = path.rpartition(":")
-        if not colon:
-            return Path(argument), None
-        column = f"{rest}:{column}" if column else rest
-    return Path(path), column or None
