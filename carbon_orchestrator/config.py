@@ -125,6 +125,13 @@ class Retention(_Section, frozen=True):
     max_entries: int = 1_000_000  # per stream, likewise
 
 
+class Archive(_Section, frozen=True):
+    """Where entries go before they are trimmed, and how often they are sealed."""
+
+    directory: str | None = None  # by default the data directory's "archive"
+    seal_every: str | float = "5s"
+
+
 class Config(_Section, frozen=True):
     types: dict[str, JobType] = {}
     default_types: bool = True  # serve analytics, training, inference besides `types`
@@ -136,6 +143,7 @@ class Config(_Section, frozen=True):
     power: PowerModel = PowerModel()
     limits: Limits = Limits()
     retention: Retention = Retention()
+    archive: Archive = Archive()
     lease: str | float = "15s"  # a job whose worker is silent for so long is run elsewhere
     margin: str | float = "1s"  # wall time kept free before every deadline, for hand-over
     drain: str | float = "20s"  # how long running jobs may finish after SIGTERM
@@ -231,6 +239,7 @@ def complete(config: Config, origin: str = "configuration") -> Config:
         _duration(f"{origin}: {field}", getattr(config, field))
     for field in ("jobs", "streams"):
         _duration(f"{origin}: retention.{field}", getattr(config.retention, field))
+    _duration(f"{origin}: archive.seal_every", config.archive.seal_every)
     if not 0 <= config.greenest.min_saving <= 1:
         raise ConfigError(f"{origin}: greenest.min_saving must be 0 to 1 (of emissions, an hour)")
     for field in ("resume_cost", "max_wait"):
@@ -280,6 +289,18 @@ def _duration(where: str, value: Any) -> None:
         seconds(value)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}") from None
+
+
+def public(config: Config) -> msgspec.Raw:
+    """`config` as JSON, for the record: without what may hold secrets (commands, environments,
+    sources of signals). `Config` reads it back."""
+    types = {
+        name: msgspec.structs.replace(each, command=None, python=None, env={}, description="")
+        for name, each in config.types.items()
+    }
+    zones = {name: msgspec.structs.replace(each, signal=[]) for name, each in config.zones.items()}
+    shown = msgspec.structs.replace(config, types=types, zones=zones, archive=Archive())
+    return msgspec.Raw(msgspec.json.encode(shown))
 
 
 def command_line(job_type: JobType) -> list[str]:

@@ -170,6 +170,15 @@ class JobsReviewed(Event, frozen=True, kw_only=True):
     waiting: list[tuple[int, int, int]] = []
 
 
+class StopRequested(Event, frozen=True, kw_only=True):
+    """A running job was asked to stop, because it was cancelled."""
+
+    event_type: ClassVar[str] = "job.stop_requested"
+    job_id: str
+    at: int
+    reason: str
+
+
 class JobRejected(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.rejected"
     job_id: str
@@ -185,13 +194,19 @@ class JobCancelled(Event, frozen=True, kw_only=True):
 
 
 class JobDispatched(Event, frozen=True, kw_only=True):
-    """One attempt of a job, handed to a pool."""
+    """One attempt of a job, handed to a pool.
+
+    `fast_energy`, `fast_length`: energy and length of the same job on FAST against those on this
+    pool, as learned; 1 where it runs on FAST, or too little is known.
+    """
 
     event_type: ClassVar[str] = "job.dispatched"
     attempt: int
     spec: Spec
     decision: Decision
     failures: int = 0  # attempts that failed before
+    fast_energy: float = 1.0
+    fast_length: float = 1.0
 
 
 class JobStarted(Event, frozen=True, kw_only=True):
@@ -218,6 +233,9 @@ class Finish(Event, frozen=True, kw_only=True):
     project: str = "default"
     submitted_at: int
     deadline: int | None = None
+    exit_code: int | None = None  # of a command; -N: killed by signal N
+    output_bytes: int = 0  # written by the handler; the tail of it is on the job's record only
+    limitations: tuple[str, ...] = ()  # what could not be applied or measured
 
 
 class JobCompleted(Finish, frozen=True, kw_only=True):
@@ -238,17 +256,28 @@ class JobSuspended(Finish, frozen=True, kw_only=True):
 
 
 class JobFailed(Finish, frozen=True, kw_only=True):
-    """An attempt that failed; `final` when no further attempt follows."""
+    """An attempt that failed; `final` when no further attempt follows.
+
+    `outcome`: "failed", "timeout", "cancelled", "interrupted" (its worker was stopped), or "lost"
+    (its workers died). `retry_at`: the earliest start of the next attempt, where one follows.
+    """
 
     event_type: ClassVar[str] = "job.failed"
     error: str
     final: bool
     cancelled: bool = False
-    exit_code: int | None = None
+    outcome: str = "failed"
+    retry_at: int | None = None
 
 
 class EmissionsRecorded(Event, frozen=True, kw_only=True):
-    """What one attempt burnt. Totals are sums of these integers."""
+    """What one attempt burnt. Totals are sums of these integers.
+
+    The baseline is the same job run at once on FAST, at home: `baseline_mj` spent evenly over
+    `baseline_ms` from `baseline_from` on (the submission; for a resumed job, so much later as it
+    had run before). `embodied_ug`: the share of the machine's making that the run used up.
+    `priced_by`: the last intensity entry that the figures take account of.
+    """
 
     event_type: ClassVar[str] = "emissions.recorded"
     job_id: str
@@ -263,12 +292,82 @@ class EmissionsRecorded(Event, frozen=True, kw_only=True):
     energy_method: str
     energy_uncertainty: float  # relative, one number: 0.3 means ±30 %
     emissions_ug: int
-    baseline_ug: int  # the same energy at the home zone's intensities from submission on
+    baseline_ug: int
     unpriced_mj: int = 0  # energy for which no intensity was known; not in the emissions
+    embodied_ug: int = 0
+    outcome: str = "completed"  # as in job.failed; "completed", "suspended"
+    urgency: Urgency = "normal"
+    interruptible: bool = False
+    submitted_at: int = 0
+    deadline: int | None = None
+    baseline_mj: int = 0
+    baseline_from: int = 0
+    baseline_ms: int = 0
+    priced_by: str | None = None
     intensity_source: str | None = None
     intensity_kind: str | None = None
     estimated: bool = False
     simulated: bool = False
+
+
+class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """By how much the totals of a day, project, type, pool and zone change; µg and mJ."""
+
+    day: str
+    project: str
+    type: str
+    pool: Pool
+    zone: str
+    attempts: int  # that are concerned
+    emissions_ug: int = 0
+    baseline_ug: int = 0
+    unpriced_mj: int = 0
+    bound_ug: int = 0
+    bounded_ug: int = 0  # emissions of the attempts that have a bound by now
+    bounded: int = 0  # attempts that have one
+
+
+class EmissionsSettled(Event, frozen=True, kw_only=True):
+    """Accounting has gone over the attempts again: `restated` says what intensities that came or
+    were revised after an attempt was priced change; `bounded` says how little the attempts whose
+    deadline is over could have emitted at best. Nothing on record is altered by it.
+
+    Taken account of: the entries of `emissions` up to `emissions_id`, at the intensities of the
+    entries up to `intensity_id`; bounds of the deadlines before `until` (grid ms). `previous`: the
+    same of the settlement before, as (emissions_id, intensity_id, until).
+    """
+
+    event_type: ClassVar[str] = "emissions.settled"
+    emissions_id: str
+    intensity_id: str
+    until: int
+    previous: tuple[str, str, int]
+    restated: list[Change] = []
+    bounded: list[Change] = []
+
+
+class RoleStarted(Event, frozen=True, kw_only=True):
+    """A component began to work by this configuration (without commands, environments and the
+    sources of signals, which may hold secrets). What it decides can be checked by it."""
+
+    event_type: ClassVar[str] = "role.started"
+    role: str
+    name: str
+    version: str
+    config: msgspec.Raw
+
+
+class OperatorActed(Event, frozen=True, kw_only=True):
+    """Somebody did something by hand. `who`: the name of the API key or user@host; `action`: for
+    instance "dead-letter.retry" or "key.revoke"; `subject`: the id of what it was done to;
+    `removed`: the hash of an entry that was deleted by it (streams/sealing.py)."""
+
+    event_type: ClassVar[str] = "operator.acted"
+    who: str
+    action: str
+    subject: str
+    removed: str | None = None
+    detail: dict[str, str] = {}
 
 
 EVENTS: tuple[type[Event], ...] = (
@@ -277,6 +376,7 @@ EVENTS: tuple[type[Event], ...] = (
     IntensityObserved,
     JobDeferred,
     SuspendRequested,
+    StopRequested,
     JobsReviewed,
     JobRejected,
     JobCancelled,
@@ -286,4 +386,7 @@ EVENTS: tuple[type[Event], ...] = (
     JobSuspended,
     JobFailed,
     EmissionsRecorded,
+    EmissionsSettled,
+    RoleStarted,
+    OperatorActed,
 )

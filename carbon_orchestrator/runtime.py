@@ -10,9 +10,12 @@ import uuid
 import structlog
 from redis.asyncio import Redis
 
+from carbon_orchestrator import __version__
 from carbon_orchestrator.clock import GridClock, from_fields
-from carbon_orchestrator.config import Config
+from carbon_orchestrator.config import Config, public
+from carbon_orchestrator.events import RoleStarted
 from carbon_orchestrator.topology import CODEC, Topology
+from streams.codec import envelope
 from streams.commit import Committer, Transaction
 from streams.connection import connect
 from streams.errors import CommitUnknown, is_transient
@@ -117,6 +120,21 @@ class Runtime:
                 if not is_transient(error):
                     log.exception("clock unreadable")
             await self.stop.sleep(_CLOCK_SECONDS)
+
+    async def announce(self, role: str, name: str, committer: Committer) -> None:
+        """Put on record that a component begins to work, and by which configuration; unless
+        stopped before the server took it."""
+        event = RoleStarted(role=role, name=name, version=__version__, config=public(self.config))
+        emit = Transaction().emit(self.topology.operations, envelope(event, role))
+        waits = backoff()
+        while not self.stop.is_set():
+            try:
+                await committer.apply(emit)
+                return
+            except Exception as error:
+                if not isinstance(error, CommitUnknown) and not is_transient(error):
+                    raise
+                await self.stop.sleep(next(waits))
 
     async def aclose(self) -> None:
         for committer in self._committers:

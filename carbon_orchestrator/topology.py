@@ -11,12 +11,16 @@
 | jobs.urgent, jobs    | job.submitted, job.cancel_requested       | gateway, outside | router     |
 | intensity            | intensity.observed                        | signal           | router     |
 | deferrals            | job.deferred, job.suspend_requested,      | router           | -          |
-|                      | job.rejected, job.cancelled               |                  |            |
+|                      | job.stop_requested, job.rejected,         |                  |            |
+|                      | job.cancelled                             |                  |            |
 | reviews              | jobs.reviewed                             | router           | -          |
 | dispatch.SITE[.LANE] | job.dispatched                            | router           | worker     |
 | completions          | job.started, job.completed, job.failed,   | worker           | accounting |
 |                      | job.suspended                             |                  |            |
-| emissions            | emissions.recorded                        | worker           | accounting |
+| emissions            | emissions.recorded, emissions.settled     | worker,          | accounting |
+|                      |                                           | accounting       |            |
+| operations           | role.started, operator.acted              | any, operator    | -          |
+| seals                | segment.sealed (streams/sealing.py)       | accounting       | -          |
 | dead-letters         | what nobody could process                 | any              | -          |
 
 Router, workers and gateway also follow `intensity` as a table, each on its own. A SITE is a
@@ -34,6 +38,11 @@ the rest, so urgent work never waits behind other work. State beside the streams
 | workers:SITE         | sorted set: NAME:SLOTS of its workers, by when last heard of (wall ms)  |
 | totals:DAY           | hash: sums of the day (accounting)                                      |
 | days                 | sorted set of the days that have totals                                 |
+| settled, unsettled   | hash: how far accounting has settled; sorted set: attempts that have no |
+|                      | bound yet, by deadline (accounting/settlement.py)                       |
+| chain, archived      | hashes: the last seal, and up to where each stream is sealed; up to     |
+|                      | where each is archived (streams/sealing.py, streams/archive.py)         |
+| api-keys             | hash: id to what is known of an API key, its secret's hash among it     |
 | durations:TYPE:POOL  | hash: run times and energy (accounting writes, router reads)            |
 | clock, signal        | hashes: the grid clock; per zone what the signal published last, or why |
 |                      | it publishes nothing                                                    |
@@ -83,6 +92,13 @@ class Topology:
         self.reviews = key("reviews")
         self.completions = key("completions")
         self.emissions = key("emissions")
+        self.operations = key("operations")
+        self.seals = key("seals")
+        self.chain = key("chain")
+        self.archived = key("archived")
+        self.settled = key("settled")
+        self.unsettled = key("unsettled")
+        self.api_keys = key("api-keys")
         self.dead_letters = key(DEAD_LETTERS)
         self.clock = key("clock")
         self.signal = key("signal")
@@ -145,7 +161,14 @@ class Topology:
     def streams(self) -> list[str]:
         """Every stream."""
         grouped = [stream for streams in self.groups.values() for stream in streams]
-        return [*grouped, self.deferrals, self.reviews, self.dead_letters]
+        return [
+            *grouped,
+            self.deferrals,
+            self.reviews,
+            self.operations,
+            self.dead_letters,
+            self.seals,
+        ]
 
 
 #: Keys that live as long as the deployment, as names in a partition ("*" matches anything).
@@ -158,6 +181,13 @@ PERMANENT = (
     "completions",
     "emissions",
     "dead-letters",
+    "operations",
+    "seals",
+    "chain",
+    "archived",
+    "settled",
+    "unsettled",
+    "api-keys",
     "totals:*",
     "days",
     "wake",

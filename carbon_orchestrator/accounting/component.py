@@ -19,10 +19,11 @@ class Accounting:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         topology = runtime.topology
+        name = runtime.consumer_name("accounting")
         self.consumer = Consumer(
             runtime.group(
                 ACCOUNTING,
-                runtime.consumer_name("accounting"),
+                name,
                 [topology.completions, topology.emissions],
             ),
             runtime.committer(),
@@ -31,9 +32,11 @@ class Accounting:
             max_deliveries=runtime.config.limits.deliveries,
         )
         self.housekeeping = Housekeeping(runtime)
+        self._name = name
 
     async def run(self) -> None:
         """Account until stopped."""
+        await self.runtime.announce(ACCOUNTING, self._name, self.consumer.committer)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.consumer.run, self.runtime.stop)
             tasks.start_soon(self.housekeeping.run)

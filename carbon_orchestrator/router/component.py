@@ -61,7 +61,7 @@ class Router:
         bands = Bands.of(config.threshold)
         self.grids = [Intensities(zone, bands) for zone in (config.zone, *config.zones)]
         self.table = Table(runtime.connect(), CODEC, topology.intensity, self._observe)
-        name = runtime.consumer_name("router")
+        self._name = name = runtime.consumer_name("router")
         lease_ms = round(config.lease_s * 1000)
         self._jobs = Consumer(
             runtime.group(ROUTER, name, [topology.jobs_urgent, topology.jobs]),
@@ -94,6 +94,7 @@ class Router:
         """Route until stopped."""
         stop = self.runtime.stop
         await self._load()
+        await self.runtime.announce(ROUTER, self._name, self._committer)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.table.run, stop)
             tasks.start_soon(self._learn)

@@ -19,6 +19,7 @@ from carbon_orchestrator.events import (
     JobRejected,
     JobSubmitted,
     Spec,
+    StopRequested,
     SuspendRequested,
 )
 from carbon_orchestrator.lifecycle import WAITING, State
@@ -305,7 +306,10 @@ class Routing:
         stop = transaction.step()
         key = self.topology.record(event.job_id)
         stop.require_field(key, "state", "running")
+        stop.require_field(key, "cancel", "")
         stop.set_fields(key, {"cancel": reason or "cancelled"})
+        asked = StopRequested(job_id=event.job_id, at=now, reason=reason or "cancelled")
+        self._emit(stop, asked)
         return transaction
 
     def _cancelled(
@@ -381,7 +385,7 @@ class Routing:
     def _emit(
         self,
         transaction: Transaction,
-        event: JobDeferred | SuspendRequested | JobRejected | JobCancelled,
+        event: JobDeferred | SuspendRequested | StopRequested | JobRejected | JobCancelled,
     ) -> None:
         transaction.emit(self.topology.deferrals, envelope(event, SOURCE))
 

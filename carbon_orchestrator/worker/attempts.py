@@ -143,7 +143,9 @@ class Attempts:
             self._withdraw(transaction, attempt, suspend)
         transaction.absorb(dead_letter(entry, WORKER, self.topology.dead_letters, reason))
         self._leave(transaction, attempt)
-        failed = JobFailed(**self._common(attempt, at, at, 0), error=reason, final=True)
+        failed = JobFailed(
+            **self._common(attempt, at, at, 0), error=reason, final=True, outcome="lost"
+        )
         transaction.emit(self.topology.completions, envelope(failed, WORKER))
         return transaction
 
@@ -314,7 +316,11 @@ class Attempts:
         plan: Plan | None,
         before: Segments,
     ) -> JobCompleted | JobSuspended | JobFailed:
-        common = self._common(attempt, started_at, at, result.run_ms)
+        common = self._common(attempt, started_at, at, result.run_ms) | {
+            "exit_code": result.exit_code,
+            "output_bytes": result.output_bytes,
+            "limitations": result.limitations,
+        }
         if outcome == "completed":
             total = before.total_ms(self.pool, result.run_ms)
             return JobCompleted(**common, segments=before.count + 1, total_run_ms=total)
@@ -325,7 +331,8 @@ class Attempts:
             error=result.error or outcome,
             final=plan is None,
             cancelled=outcome == "cancelled",
-            exit_code=result.exit_code,
+            outcome=outcome,
+            retry_at=None if plan is None else plan.start,
         )
 
     def _leave(self, transaction: Transaction, attempt: Attempt) -> None:

@@ -102,6 +102,7 @@ class WorkerRole:
 
     async def run(self) -> None:
         """Work until stopped; then let running jobs end, within the drain time."""
+        await self.runtime.announce(WORKER, self.name, self._committer)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.table.run, self.runtime.stop)
             tasks.start_soon(self._heartbeats)
