@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 
 import msgspec
 from redis.asyncio import Redis
@@ -17,7 +18,8 @@ _ORIGINAL = b"original."
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """One dead letter. `fields` are the original's alternating names and values."""
+    """One dead letter. `fields` are the original's alternating names and values, `stored` those
+    of the letter's own entry."""
 
     id: str
     reason: str
@@ -27,6 +29,7 @@ class DeadLetter(msgspec.Struct, frozen=True):
     deliveries: int
     time: str
     fields: tuple[bytes, ...]
+    stored: tuple[bytes, ...] = ()
 
 
 def bury(
@@ -71,7 +74,25 @@ def _parse(raw: list[object]) -> DeadLetter:
         int(text.get("deliveries", "0")),
         text.get("time", "?"),
         tuple(original),
+        tuple(flat),
     )
+
+
+_VARYING = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # a UUID
+    r"|\b(?:0x)?(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b"  # a hash, an address
+    r"|\d+(?:[.:-]\d+)*",  # a number, an entry's id, a time
+    re.IGNORECASE,
+)
+
+
+def kind(reason: str) -> str:
+    """`reason` with "…" for ids and numbers: what letters of one cause have in common."""
+    return _VARYING.sub("…", reason)
+
+
+#: What else is to happen together with the removal of a letter.
+Also = Callable[[DeadLetter], Transaction]
 
 
 class DeadLetters:
@@ -92,17 +113,42 @@ class DeadLetters:
         rows = await self._redis.execute_command("XRANGE", self.stream, letter_id, letter_id)
         return _parse(rows[0]) if rows else None
 
+    async def last(self) -> str | None:
+        """The id of the newest letter."""
+        rows = await self._redis.execute_command("XREVRANGE", self.stream, "+", "-", "COUNT", 1)
+        return rows[0][0].decode() if rows else None
+
     async def retry(self, letter: DeadLetter) -> bool:
         """Put the original back on its stream; False if the letter was gone already.
 
         Raises StreamsError where there is no original: it was trimmed while it was pending.
         """
-        if not letter.fields:
-            raise StreamsError(f"dead letter {letter.id} has no original to put back")
-        transaction = Transaction().require_deleted(self.stream, letter.id)
-        transaction.add_entry(letter.stream, letter.fields)
-        return await self._committer.apply(transaction)
+        return (await self.retry_all([letter]))[0]
 
     async def drop(self, letter: DeadLetter) -> bool:
         """Delete it for good; False if it was gone already."""
-        return await self._committer.apply(Transaction().require_deleted(self.stream, letter.id))
+        return (await self.drop_all([letter]))[0]
+
+    async def retry_all(
+        self, letters: Sequence[DeadLetter], also: Also | None = None
+    ) -> Sequence[bool]:
+        """`retry` for each, with what `also` adds to its transaction: both happen, or neither."""
+        for letter in letters:
+            if not letter.fields:
+                raise StreamsError(f"dead letter {letter.id} has no original to put back")
+        return await self._committer.commit(
+            [
+                self._removal(letter, also).add_entry(letter.stream, letter.fields)
+                for letter in letters
+            ]
+        )
+
+    async def drop_all(
+        self, letters: Sequence[DeadLetter], also: Also | None = None
+    ) -> Sequence[bool]:
+        """`drop` for each, likewise."""
+        return await self._committer.commit([self._removal(letter, also) for letter in letters])
+
+    def _removal(self, letter: DeadLetter, also: Also | None) -> Transaction:
+        transaction = Transaction().require_deleted(self.stream, letter.id)
+        return transaction if also is None else transaction.absorb(also(letter))
