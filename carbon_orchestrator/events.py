@@ -12,6 +12,8 @@ from typing import ClassVar, Literal
 
 import msgspec
 
+from streams.sealing import SegmentSealed
+
 Urgency = Literal["urgent", "normal", "flexible"]
 Pool = Literal["fast", "eco"]
 Band = Literal["low", "medium", "high"]
@@ -370,7 +372,7 @@ class OperatorActed(Event, frozen=True, kw_only=True):
     detail: dict[str, str] = {}
 
 
-EVENTS: tuple[type[Event], ...] = (
+EVENTS: tuple[type[Event] | type[SegmentSealed], ...] = (
     JobSubmitted,
     CancelRequested,
     IntensityObserved,
@@ -389,4 +391,5 @@ EVENTS: tuple[type[Event], ...] = (
     EmissionsSettled,
     RoleStarted,
     OperatorActed,
+    SegmentSealed,
 )
