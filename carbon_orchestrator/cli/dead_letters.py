@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,15 @@ import msgspec
 from cyclopts import App, Parameter
 
 from carbon_orchestrator.cli import output
+from carbon_orchestrator.cli.chosen_letters import (
+    All,
+    Chosen,
+    Reason,
+    Stream,
+    check_ids,
+    first,
+    name_of,
+)
 from carbon_orchestrator.cli.faults import DONE, NOT_WELL, USAGE, Failure
 from carbon_orchestrator.cli.output import Column, Json
 from carbon_orchestrator.cli.quantities import duration
@@ -25,19 +33,15 @@ from carbon_orchestrator.cli.stream_server import (
 )
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import load
+from carbon_orchestrator.operations import acted, who
 from carbon_orchestrator.topology import Topology
-from streams.dead_letters import DeadLetter, DeadLetters
+from streams.commit import Transaction
+from streams.dead_letters import DeadLetter, DeadLetters, kind
+from streams.sealing import entry_hash
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-All = Annotated[
-    bool, Parameter(name="--all", negative="", help="every dead letter that is there now")
-]
-
-
-_LETTER_ID = re.compile(r"\d{1,20}-\d{1,20}")
-_PAGE = 500
 _MOST_LISTED = 100_000
 
 dead_letters = App(name="dead-letters", help="Entries that nobody could process: see, retry, drop.")
@@ -61,25 +65,8 @@ def _on_letters(
     return run_async(lambda: with_server(redis_url(redis, data), on_server))
 
 
-async def _letters(letters: DeadLetters, most: int) -> list[DeadLetter]:
-    """Up to `most` letters, oldest first."""
-    found: list[DeadLetter] = []
-    while len(found) < most:
-        after = found[-1].id if found else "-"
-        page = await letters.list(min(_PAGE, most - len(found)), after)
-        found += page
-        if not page:
-            break
-    return found
-
-
 def _age(letter: DeadLetter, now: int) -> str:
     return duration(now - int(letter.id.partition("-")[0]))
-
-
-def _name(stream: str) -> str:
-    """A stream without namespace and partition."""
-    return stream.rpartition("}:")[2]
 
 
 def _escaped(value: bytes) -> str:
@@ -93,7 +80,8 @@ def _fields(letter: DeadLetter) -> list[tuple[bytes, bytes]]:
 
 def _as_json(letter: DeadLetter) -> dict[str, Any]:
     """`fields` for reading; `fields_base64` has the very bytes."""
-    plain: dict[str, Any] = msgspec.to_builtins(letter)
+    plain: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(letter, stored=()))
+    del plain["stored"]
     plain["fields"] = [[_escaped(name), _escaped(value)] for name, value in _fields(letter)]
     plain["fields_base64"] = [
         [base64.b64encode(each).decode() for each in pair] for pair in _fields(letter)
@@ -124,7 +112,7 @@ def list_(
         raise Failure(f"--limit must be 1 to {_MOST_LISTED}", USAGE)
 
     async def use(letters: DeadLetters, names: Topology) -> list[DeadLetter]:
-        return await _letters(letters, limit + 1)
+        return await first(letters, limit + 1)
 
     found = _on_letters(redis, data, config, use)
     shown, more = found[:limit], len(found) > limit
@@ -138,7 +126,7 @@ def list_(
     if each:
         output.table(
             LETTER_COLUMNS,
-            [[one.id, _age(one, now), _name(one.stream), one.reason] for one in shown],
+            [[one.id, _age(one, now), name_of(one.stream), one.reason] for one in shown],
         )
     else:
         output.table(GROUP_COLUMNS, _groups(shown, now))
@@ -165,18 +153,19 @@ GROUP_COLUMNS = (
 
 
 def _groups(letters: Sequence[DeadLetter], now: int) -> list[list[str]]:
-    """Rows of GROUP_COLUMNS, the largest first."""
+    """Rows of GROUP_COLUMNS, the largest first. Reasons that differ in numbers and ids only are
+    one, told by what they have in common."""
     groups: dict[tuple[str, str], list[DeadLetter]] = {}
     for letter in letters:
-        groups.setdefault((letter.stream, letter.reason), []).append(letter)
+        groups.setdefault((letter.stream, kind(letter.reason)), []).append(letter)
     return [
         [
             str(len(group)),
-            _name(stream),
+            name_of(stream),
             _age(group[0], now),
             _age(group[-1], now),
             group[-1].id,
-            reason,
+            group[0].reason if len({each.reason for each in group}) == 1 else reason,
         ]
         for (stream, reason), group in sorted(groups.items(), key=lambda item: -len(item[1]))
     ]
@@ -199,7 +188,7 @@ def show(
     letter_id
         Its id, as `dead-letters list` prints it.
     """
-    _check_ids((letter_id,))
+    check_ids((letter_id,))
 
     async def use(letters: DeadLetters, names: Topology) -> DeadLetter | None:
         return await letters.get(letter_id)
@@ -229,6 +218,8 @@ def show(
 def retry(
     *letter_ids: Annotated[str, Parameter(name="ID")],
     all_: All = False,
+    stream: Stream = None,
+    reason: Reason = None,
     redis: ServerUrl = None,
     data: Data = None,
     config: ConfigFile = None,
@@ -236,24 +227,35 @@ def retry(
 ) -> int:
     """Put entries back on the streams from which they came.
 
+    Each is put on record, with who did it ($CARBON_OPERATOR, else user@host).
+
     Parameters
     ----------
     letter_ids
         Ids, as `dead-letters list --each` prints them.
     """
 
-    async def once(letters: DeadLetters, names: Topology, letter: DeadLetter) -> str:
-        if letter.stream not in names.streams or not letter.fields:
-            return "not retried: it came from no stream of ours, or is empty; drop it"
-        return "retried" if await letters.retry(letter) else "gone already"
+    async def some(
+        letters: DeadLetters, names: Topology, found: Sequence[DeadLetter]
+    ) -> dict[str, str]:
+        sound = [each for each in found if each.stream in names.streams and each.fields]
+        done = await letters.retry_all(sound, _on_record(names, "dead-letter.retry"))
+        refused = "not retried: it came from no stream of ours, or is empty; drop it"
+        outcomes = dict.fromkeys((each.id for each in found), refused)
+        for letter, held in zip(sound, done, strict=True):
+            outcomes[letter.id] = "retried" if held else "gone already"
+        return outcomes
 
-    return _each_letter(letter_ids, all_, once, "retried", (redis, data, config), json)
+    chosen = Chosen(letter_ids, all_, stream, reason)
+    return _each_letter(chosen, some, "retried", (redis, data, config), json)
 
 
 @dead_letters.command
 def drop(
     *letter_ids: Annotated[str, Parameter(name="ID")],
     all_: All = False,
+    stream: Stream = None,
+    reason: Reason = None,
     yes: Annotated[bool, Parameter(negative="")] = False,
     redis: ServerUrl = None,
     data: Data = None,
@@ -262,64 +264,85 @@ def drop(
 ) -> int:
     """Delete dead letters for good.
 
+    Each is put on record, with who did it ($CARBON_OPERATOR, else user@host).
+
     Parameters
     ----------
     letter_ids
         Ids, as `dead-letters list --each` prints them.
     yes
-        Really all of them.
+        Really all of them, or all of a stream and reason.
     """
-    if all_ and not yes:
-        raise Failure("drop --all deletes every dead letter for good; add --yes to do it", USAGE)
+    chosen = Chosen(letter_ids, all_, stream, reason)
+    if (all_ or chosen.group) and not yes:
+        what = "every dead letter" if all_ else "all of those"
+        option = "--all" if all_ else "--stream or --reason"
+        raise Failure(f"drop {option} deletes {what} for good; add --yes to do it", USAGE)
 
-    async def once(letters: DeadLetters, names: Topology, letter: DeadLetter) -> str:
-        return "dropped" if await letters.drop(letter) else "gone already"
+    async def some(
+        letters: DeadLetters, names: Topology, found: Sequence[DeadLetter]
+    ) -> dict[str, str]:
+        done = await letters.drop_all(found, _on_record(names, "dead-letter.drop"))
+        return {
+            letter.id: "dropped" if held else "gone already"
+            for letter, held in zip(found, done, strict=True)
+        }
 
-    return _each_letter(letter_ids, all_, once, "dropped", (redis, data, config), json)
+    return _each_letter(chosen, some, "dropped", (redis, data, config), json)
+
+
+def _on_record(names: Topology, action: str) -> Callable[[DeadLetter], Transaction]:
+    name = who()
+
+    def also(letter: DeadLetter) -> Transaction:
+        return acted(
+            names,
+            name,
+            action,
+            letter.id,
+            removed=entry_hash(letter.id, letter.stored).hex(),
+            detail={
+                "reason": letter.reason,
+                "stream": name_of(letter.stream),
+                "entry": letter.entry_id,
+            },
+        )
+
+    return also
 
 
 def _each_letter(
-    letter_ids: tuple[str, ...],
-    everything: bool,
-    once: Callable[[DeadLetters, Topology, DeadLetter], Awaitable[str]],
+    chosen: Chosen,
+    some: Callable[[DeadLetters, Topology, Sequence[DeadLetter]], Awaitable[dict[str, str]]],
     success: str,
     where: tuple[str | None, Path | None, Path | None],
     json: bool,
 ) -> int:
-    """Do `once` for the letters named, or for all that are there now; tells each outcome."""
-    if everything == bool(letter_ids):
-        raise Failure("name the dead letters by their ids, or give --all", USAGE)
-    _check_ids(letter_ids)
-    outcomes: list[tuple[str, str]] = []
+    """Do `some` for the chosen letters; tells each outcome."""
+    chosen.check()
+    outcomes: dict[str, str] = {}
 
     async def use(letters: DeadLetters, names: Topology) -> None:
-        # All that are there at first: a retried entry may become a dead letter again meanwhile.
-        found = await _letters(letters, _MOST_LISTED) if everything else []
-        named: list[tuple[str, DeadLetter | None]] = [(each.id, each) for each in found]
-        for letter_id in letter_ids:
-            named.append((letter_id, await letters.get(letter_id)))  # noqa: PERF401 - awaits
-        for letter_id, letter in named:
-            outcome = "no such dead letter"
+        if not chosen.ids:
+            async for page in chosen.pages(letters):
+                outcomes.update(await some(letters, names, page))
+            return
+        for letter_id in chosen.ids:
+            letter = await letters.get(letter_id)
+            outcomes[letter_id] = "no such dead letter"
             if letter is not None:
-                outcome = await once(letters, names, letter)
-            outcomes.append((letter_id, outcome))
+                outcomes.update(await some(letters, names, [letter]))
 
     try:
         _on_letters(*where, use)
     finally:
-        counted = sum(outcome == success for _, outcome in outcomes)
+        counted = sum(outcome == success for outcome in outcomes.values())
         if json:
-            listed = [{"id": letter_id, "outcome": outcome} for letter_id, outcome in outcomes]
+            listed = [{"id": each, "outcome": outcome} for each, outcome in outcomes.items()]
             output.write_json({success: counted, "outcomes": listed})
         else:
-            for letter_id, outcome in outcomes:
+            for letter_id, outcome in outcomes.items():
                 if outcome != success:
                     output.write(f"{letter_id}  {outcome}")
             output.write(f"{counted} {success}")
     return DONE if counted == len(outcomes) else NOT_WELL
-
-
-def _check_ids(letter_ids: Sequence[str]) -> None:
-    for letter_id in letter_ids:
-        if not _LETTER_ID.fullmatch(letter_id):
-            raise Failure(f"{letter_id!r} is no dead letter's id, such as 1700000000000-0", USAGE)

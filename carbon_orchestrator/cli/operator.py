@@ -1,4 +1,4 @@
-"""Commands of those who operate a deployment: `dead-letters`, `doctor`."""
+"""Commands of those who operate a deployment: `dead-letters`, `operations`, `doctor`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from cyclopts import App
 from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.dead_letters import dead_letters
 from carbon_orchestrator.cli.faults import DONE, NOT_WELL, UNREACHABLE, Failure
+from carbon_orchestrator.cli.operations import operations
 from carbon_orchestrator.cli.output import STATES, Column, Json
 from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
 from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 def register(app: App) -> None:
     """Add these commands."""
     app.command(dead_letters)
+    app.command(operations)
     app.command(doctor)
 
 
