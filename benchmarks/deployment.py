@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -97,11 +98,8 @@ class Deployment:
     def start(self, name: str, *arguments: str, env: dict[str, str] | None = None) -> None:
         """Start a role: `start("router-1", "router")`."""
         self._starts[name] = arguments, env
-        command = [sys.executable, "-m", "carbon_orchestrator", *arguments]
-        command += ["--redis", self.server.url, "--config", str(self.config)]
-        command += ["--log-level", "warning"]
         self.processes[name] = subprocess.Popen(
-            command,
+            self.command(name, arguments),
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
             stdin=subprocess.DEVNULL,
@@ -110,6 +108,12 @@ class Deployment:
             start_new_session=True,
         )
         self._guardian.watch(self.processes[name].pid)
+
+    def command(self, name: str, arguments: Sequence[str]) -> list[str]:
+        """The command line of a role."""
+        command = [sys.executable, "-m", "carbon_orchestrator", *arguments]
+        command += ["--redis", self.server.url, "--config", str(self.config)]
+        return [*command, "--log-level", "warning"]
 
     def worker(self, name: str, pool: str, env: dict[str, str] | None = None) -> None:
         """Start a worker with a data directory of its own."""

@@ -146,6 +146,8 @@ class Config(_Section, frozen=True):
     archive: Archive = Archive()
     lease: str | float = "15s"  # a job whose worker is silent for so long is run elsewhere
     margin: str | float = "1s"  # wall time kept free before every deadline, for hand-over
+    #: What stands behind a 202: "server", the server has the job; "replica", so has a replica.
+    durability: Literal["server", "replica"] = "server"
     drain: str | float = "20s"  # how long running jobs may finish after SIGTERM
     retry_delay: str | float = "2s"  # before the second attempt; doubles each time, up to 1 m
     namespace: str = "carbon"

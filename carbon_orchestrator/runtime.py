@@ -58,9 +58,11 @@ class Runtime:
         self._clients.append(client)
         return client
 
-    def committer(self, patience: float = 60.0) -> Committer:
+    def committer(self, patience: float = 60.0, replicas: int = 0) -> Committer:
         """A new committer with a connection of its own."""
-        committer = Committer(connect(self.url), self.topology.partition, patience=patience)
+        committer = Committer(
+            connect(self.url), self.topology.partition, patience=patience, replicas=replicas
+        )
         self._committers.append(committer)
         return committer
 

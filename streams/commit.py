@@ -20,7 +20,13 @@ from operator import index
 import structlog
 from redis.asyncio import Redis
 
-from streams.errors import CommitTooLarge, CommitUnknown, WriteFailed, is_transient
+from streams.errors import (
+    CommitTooLarge,
+    CommitUnknown,
+    NotReplicated,
+    WriteFailed,
+    is_transient,
+)
 from streams.keys import Partition
 from streams.retry import backoff
 from streams.scripts import COMMIT
@@ -35,6 +41,8 @@ MAX_BATCH_BYTES = 1 << 20
 MAX_BYTES = 16 << 20
 #: Seconds for which a commit can be sent again and still be answered from its receipt.
 RECEIPT_SECONDS = 3600
+#: The longest that one look at the replicas takes.
+_WAIT_MS = 1000
 
 #: Whole numbers below are exact in the script's floating point.
 _EXACT = 1 << 53
@@ -207,13 +215,17 @@ class Committer:
 
     `commit` may be called concurrently. It survives cancellation of its caller (the batch
     still goes out), lost connections and server restarts; after `patience` seconds without
-    an answer it raises CommitUnknown.
+    an answer it raises CommitUnknown. With `replicas` the answer is given only once so many
+    replicas have the commit, and all that came before it.
     """
 
-    def __init__(self, redis: Redis, partition: Partition, *, patience: float = 60.0) -> None:
+    def __init__(
+        self, redis: Redis, partition: Partition, *, patience: float = 60.0, replicas: int = 0
+    ) -> None:
         self.redis = redis
         self.partition = partition
         self.patience = patience
+        self.replicas = replicas
         self.receipt = partition.key(f"receipt:{uuid.uuid4().hex}")
         self._sequence = 0
         self._queue: deque[_Part] = deque()
@@ -312,11 +324,14 @@ class Committer:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(self.patience, RECEIPT_SECONDS / 2)
         waits = backoff()
+        again = False
         while True:
             try:
                 reply = await COMMIT(
                     self.redis, keys, [body, str(self._sequence), str(RECEIPT_SECONDS)]
                 )
+                if self.replicas:
+                    await self._replicated(again)
                 return bytes(reply)
             except Exception as error:
                 if not is_transient(error):
@@ -324,7 +339,17 @@ class Committer:
                 if loop.time() > deadline:
                     raise CommitUnknown(f"no answer in {self.patience:g} s: {error}") from error
                 log.warning("commit delayed", error=str(error) or type(error).__name__)
+                again = True
                 await asyncio.sleep(next(waits))
+
+    async def _replicated(self, again: bool) -> None:
+        """Wait for the replicas. Raises NotReplicated."""
+        if again:
+            # WAIT is for the writes of this connection: an answer from the receipt was none.
+            await self.redis.expire(self.receipt, RECEIPT_SECONDS)
+        have = int(await self.redis.execute_command("WAIT", self.replicas, _WAIT_MS))
+        if have < self.replicas:
+            raise NotReplicated(f"{have} of {self.replicas} replicas have the commit")
 
 
 _HELD, _FAILED = b"1!"

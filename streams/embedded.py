@@ -81,6 +81,11 @@ class EmbeddedServer:
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
+    @property
+    def running(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
     async def start(self, patience: float = 60.0) -> None:
         """Start it and wait until it has loaded its data. Raises EmbeddedError."""
         program = self._program or server_program()

@@ -17,6 +17,10 @@ class CommitUnknown(StreamsError):
     """The server did not answer in time; the commit may or may not have taken effect."""
 
 
+class NotReplicated(StreamsError):
+    """The server has the commit, but fewer replicas than wanted have it yet."""
+
+
 class CommitTooLarge(StreamsError):
     """One transaction is larger than the server may be sent at once."""
 
@@ -41,6 +45,7 @@ TRANSIENT = (
     redis_errors.OutOfMemoryError,
     ConnectionError,
     TimeoutError,
+    NotReplicated,
 )
 
 _TRANSIENT_CODES = (

@@ -57,7 +57,9 @@ class Gateway:
         self.runtime = runtime
         self.host, self.port = host, port
         config, topology = runtime.config, runtime.topology
-        self._committer = runtime.committer(_PATIENCE_SECONDS)
+        self._committer = runtime.committer(
+            _PATIENCE_SECONDS, replicas=1 if config.durability == "replica" else 0
+        )
         self._reading = Reading(runtime.connect(), topology)
         self._grids = Grids(config)
         self._table = Table(runtime.connect(), CODEC, topology.intensity, self._grids.observe)
