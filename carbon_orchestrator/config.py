@@ -66,6 +66,8 @@ class PowerModel(_Section, frozen=True):
     cpu_watts: float = 8.0
     uncertainty: float = 0.5  # relative
     pue: float = 1.0  # power usage effectiveness of the site
+    embodied_kg: float = 0.0  # kgCO2e of making the machine that the workers of a pool run on
+    lifetime: str | float = "35040h"  # for which it will be used: four years
 
 
 class UrgencyConfig(_Section, frozen=True):
@@ -117,6 +119,14 @@ class Limits(_Section, frozen=True):
     max_waiting: int = 1_000_000  # jobs not yet finished, before 503
     output_tail: int = 8 << 10  # bytes of a job's output kept on record
     deliveries: int = 5  # of one entry, before it becomes a dead letter
+    rate: float = 100  # requests a second that one API key may make of one gateway
+    burst: int = 200  # that it may make at once
+    share: float = 0.5  # of max_waiting, that the unfinished jobs of one API key may take up
+    requests: int = 512  # that one gateway works on at a time
+    connections: int = 1024  # that one gateway keeps open
+    header_timeout: str | float = "10s"  # for the headers of a request to arrive
+    body_rate: int = 1000  # bytes a second at which its body must, after header_timeout
+    idle_timeout: str | float = "75s"  # of a connection between two requests
 
 
 class Retention(_Section, frozen=True):
@@ -242,10 +252,16 @@ def complete(config: Config, origin: str = "configuration") -> Config:
     for field in ("jobs", "streams"):
         _duration(f"{origin}: retention.{field}", getattr(config.retention, field))
     _duration(f"{origin}: archive.seal_every", config.archive.seal_every)
+    _check_limits(f"{origin}: limits", config.limits)
     if not 0 <= config.greenest.min_saving <= 1:
         raise ConfigError(f"{origin}: greenest.min_saving must be 0 to 1 (of emissions, an hour)")
     for field in ("resume_cost", "max_wait"):
         _duration(f"{origin}: greenest.{field}", getattr(config.greenest, field))
+    if not 0 <= config.power.embodied_kg <= 1e6:
+        raise ConfigError(f"{origin}: power.embodied_kg must be 0 to 1000000 (kgCO2e)")
+    _duration(f"{origin}: power.lifetime", config.power.lifetime)
+    if seconds(config.power.lifetime) < 3600:
+        raise ConfigError(f"{origin}: power.lifetime must be an hour or more")
     _check_zones(origin, config)
     for field in ("window", "max_age"):
         _duration(f"{origin}: threshold.{field}", getattr(band, field))
@@ -254,6 +270,20 @@ def complete(config: Config, origin: str = "configuration") -> Config:
     if config.lease_s < 1:
         raise ConfigError(f"{origin}: lease must be at least 1 second")
     return msgspec.structs.replace(config, types=types, pools=pools, urgency=urgency)
+
+
+def _check_limits(where: str, limits: Limits) -> None:
+    if not 0 < limits.rate <= 1e6:
+        raise ConfigError(f"{where}.rate must be above 0 and at most 1000000 requests a second")
+    if not 0 < limits.share <= 1:
+        raise ConfigError(f"{where}.share must be above 0 and at most 1")
+    for field in ("burst", "requests", "connections", "body_rate"):
+        if not 1 <= getattr(limits, field) <= 1_000_000:
+            raise ConfigError(f"{where}.{field} must be 1 to 1000000")
+    for field in ("header_timeout", "idle_timeout"):
+        _duration(f"{where}.{field}", getattr(limits, field))
+        if seconds(getattr(limits, field)) < 0.1:
+            raise ConfigError(f"{where}.{field} must be 0.1 seconds or more")
 
 
 def _check_zones(origin: str, config: Config) -> None:

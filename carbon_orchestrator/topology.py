@@ -43,6 +43,8 @@ the rest, so urgent work never waits behind other work. State beside the streams
 | chain, archived      | hashes: the last seal, and up to where each stream is sealed; up to     |
 |                      | where each is archived (streams/sealing.py, streams/archive.py)         |
 | api-keys             | hash: id to what is known of an API key, its secret's hash among it     |
+| held:KEYID           | sorted set: ids of the jobs that came with an API key and had not ended |
+|                      | when the gateway last looked, by submission                             |
 | durations:TYPE:POOL  | hash: run times and energy (accounting writes, router reads)            |
 | clock, signal        | hashes: the grid clock; per zone what the signal published last, or why |
 |                      | it publishes nothing                                                    |
@@ -125,6 +127,9 @@ class Topology:
     def dispatch_lanes(self, pool: Pool, zone: str = "") -> list[str]:
         return [self.dispatch(pool, lane, zone) for lane in LANES]
 
+    def held(self, key_id: str) -> str:
+        return self.partition.key(f"held:{key_id}")
+
     def booked(self, pool: Pool, zone: str = "") -> str:
         return self.partition.key(f"booked:{site(pool, zone)}")
 
@@ -188,6 +193,7 @@ PERMANENT = (
     "settled",
     "unsettled",
     "api-keys",
+    "held:*",
     "totals:*",
     "days",
     "wake",

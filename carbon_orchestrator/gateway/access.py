@@ -1,0 +1,103 @@
+"""Who may do what over HTTP. Pure: from a request's headers to a caller or a refusal.
+
+A request with a key is judged by the key alone. One without is let in where the gateway listens
+on loopback only, as whoever can run a program on this machine can read the stream server as well.
+That is not so of a web page in a browser on this machine, nor of what a proxy passes on, so such
+a request must name a loopback host, come from no other site, and not say that it was forwarded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address
+
+import msgspec
+from yarl import URL
+
+from carbon_orchestrator.gateway.keys import SCOPES, Scope
+
+_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_READING = ("GET", "HEAD", "OPTIONS")
+
+
+class Caller(msgspec.Struct, frozen=True, kw_only=True):
+    """Who asks. `key_id`: None for somebody without a key; `project`: the only one there is for
+    them, None for all."""
+
+    name: str = "loopback"
+    key_id: str | None = None
+    allowed: frozenset[Scope] = frozenset(SCOPES)
+    project: str | None = None
+
+    def may(self, scope: Scope) -> bool:
+        return scope in self.allowed
+
+    def sees(self, project: str) -> bool:
+        """Whether what belongs to the project is there for them at all."""
+        return self.project is None or self.project == project
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why a request is not answered: a status, the last part of its problem type, and words."""
+
+    status: int
+    kind: str
+    detail: str
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine seen from itself only."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def presented_key(headers: Mapping[str, str]) -> str | None:
+    """The key in `Authorization: Bearer` or `X-API-Key`; "" if there is something else in the
+    former, None if there is neither."""
+    authorization = headers.get("Authorization")
+    if authorization is None:
+        return headers.get("X-API-Key")
+    scheme, _, key = authorization.partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else ""
+
+
+def stranger(method: str, headers: Mapping[str, str], *, only_loopback: bool) -> Refusal | None:
+    """Why somebody without a key is not let in where such are. `only_loopback`: the gateway
+    listens on loopback, so that nobody else comes unless through a browser or a proxy."""
+    if only_loopback:
+        if any(name in headers for name in _FORWARDED):
+            return Refusal(
+                401, "key-needed", "this request came through a proxy, so it needs an API key"
+            )
+        host = _host(headers.get("Host", ""))
+        if host is not None and not is_loopback(host):
+            return Refusal(
+                403,
+                "foreign-host",
+                "without an API key, call this gateway by a loopback name such as 127.0.0.1",
+            )
+    if method not in _READING and _from_elsewhere(headers):
+        return Refusal(
+            403, "cross-site", "a page of another site may not do this; send an API key instead"
+        )
+    return None
+
+
+def _host(header: str) -> str | None:
+    """The name or address in a Host header; None where there is none (HTTP/1.0)."""
+    if not header:
+        return None
+    try:
+        return URL(f"//{header}").host or ""
+    except ValueError:
+        return ""
+
+
+def _from_elsewhere(headers: Mapping[str, str]) -> bool:
+    """Whether a browser says that the request was made by another site's page."""
+    if headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+        return True
+    origin = headers.get("Origin")
+    return origin is not None and origin.partition("://")[2] != headers.get("Host")
