@@ -277,8 +277,9 @@ class EmissionsRecorded(Event, frozen=True, kw_only=True):
 
     The baseline is the same job run at once on FAST, at home: `baseline_mj` spent evenly over
     `baseline_ms` from `baseline_from` on (the submission; for a resumed job, so much later as it
-    had run before). `embodied_ug`: the share of the machine's making that the run used up.
-    `priced_by`: the last intensity entry that the figures take account of.
+    had run before), in `baseline_zone` (None: where it ran). `embodied_ug`: the share of the
+    machine's making that the run used up. `priced_by`: the last event of the intensity stream that
+    the figures take account of, as "entry/index"; they are those of the kind `intensity_kind`.
     """
 
     event_type: ClassVar[str] = "emissions.recorded"
@@ -305,6 +306,7 @@ class EmissionsRecorded(Event, frozen=True, kw_only=True):
     baseline_mj: int = 0
     baseline_from: int = 0
     baseline_ms: int = 0
+    baseline_zone: str | None = None
     priced_by: str | None = None
     intensity_source: str | None = None
     intensity_kind: str | None = None
@@ -326,6 +328,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     unpriced_mj: int = 0
     bound_ug: int = 0
     bounded_ug: int = 0  # emissions of the attempts that have a bound by now
+    bounded_baseline_ug: int = 0  # the baseline of the same attempts
     bounded: int = 0  # attempts that have one
 
 

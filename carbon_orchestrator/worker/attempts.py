@@ -23,7 +23,7 @@ from carbon_orchestrator.lifecycle import State
 from carbon_orchestrator.router.capacity import Booking
 from carbon_orchestrator.router.waiting import Plan
 from carbon_orchestrator.topology import WORKER, Topology
-from carbon_orchestrator.worker.burnt import Grid, burnt
+from carbon_orchestrator.worker.burnt import Grid, Run, Share, burnt
 from carbon_orchestrator.worker.execution import Execution, Outcome
 from carbon_orchestrator.worker.segments import FIRST, Segments, pause_plan
 from streams.codec import envelope
@@ -33,7 +33,7 @@ from streams.event import Entry
 
 _encode = msgspec.json.Encoder().encode
 _LONGEST_RETRY_SECONDS = 60.0
-_SUMS = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj")
+_SUMS = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj", "embodied_ug")
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -61,6 +61,7 @@ class Finished(msgspec.Struct, frozen=True, omit_defaults=True):
     emissions_ug: int = 0
     baseline_ug: int = 0
     unpriced_mj: int = 0
+    embodied_ug: int = 0
     limitations: tuple[str, ...] = ()
 
 
@@ -101,11 +102,14 @@ def takeover(
 class Attempts:
     """Transactions of one worker in one pool."""
 
-    def __init__(self, topology: Topology, config: Config, pool: Pool, worker: str) -> None:
+    def __init__(
+        self, topology: Topology, config: Config, pool: Pool, worker: str, slots: int | None = None
+    ) -> None:
         self.topology = topology
         self.config = config
         self.pool = pool
         self.worker = worker
+        self.share = Share.of(config, slots or config.pools[pool].slots)
         self.retention_s = round(seconds(config.retention.jobs))
 
     def start(self, attempt: Attempt, at: int) -> Transaction:
@@ -205,10 +209,11 @@ class Attempts:
         says; if that has changed the transaction does not hold."""
         spec, key = attempt.event.spec, self.topology.record(attempt.job_id)
         ran_before = clock.length(before.ran_ms / 1000)
-        emissions = burnt(
-            spec, attempt.number, self.pool, result.energy, started_at, at, ran_before, grid
-        )
         outcome, plan, failures = self._verdict(attempt, result, before, at, clock)
+        run = Run(started_at, at, result.run_ms, outcome, ran_before)
+        emissions = burnt(
+            attempt.event, attempt.number, self.pool, result.energy, run, grid, self.share
+        )
         states: dict[str, State] = {"completed": "completed", "cancelled": "cancelled"}
         new: State = states.get(outcome, "failed") if plan is None else "deferred"
         pause = plan if outcome == "suspended" else None
@@ -228,6 +233,7 @@ class Attempts:
             emissions_ug=emissions.emissions_ug,
             baseline_ug=emissions.baseline_ug,
             unpriced_mj=emissions.unpriced_mj,
+            embodied_ug=emissions.embodied_ug,
             limitations=result.limitations,
         )
         fields: dict[str, str | bytes | int] = {

@@ -77,7 +77,7 @@ class WorkerRole:
             )
         self.slots = slots if slots is not None else config.pools[pool].slots
         self.name = runtime.consumer_name(f"worker-{site(pool, away)}")
-        self.attempts = Attempts(topology, config, pool, self.name)
+        self.attempts = Attempts(topology, config, pool, self.name, self.slots)
         self.executor = Executor(config, pool, guardian, data_dir, meter)
         bands = Bands.of(config.threshold)
         at_home = Intensities(home, bands)

@@ -29,7 +29,7 @@ from carbon_orchestrator.signal.intensities import Intensities
 from carbon_orchestrator.topology import CODEC, WORKER, Topology
 from carbon_orchestrator.worker.attempt import Halt
 from carbon_orchestrator.worker.attempts import Attempt, Attempts
-from carbon_orchestrator.worker.burnt import Grid, burnt
+from carbon_orchestrator.worker.burnt import Grid, Run, burnt
 from carbon_orchestrator.worker.energy import Energy
 from carbon_orchestrator.worker.execution import Execution
 from carbon_orchestrator.worker.segments import SEGMENTS_FIELDS, Segments, pause_plan
@@ -133,14 +133,15 @@ def test_the_baselines_of_segments_are_that_of_one_run_begun_at_submission(
     """Segments: minutes of pause before each, and minutes run, at even power."""
     intensities = grid(*map(float, values))
     whole = sum(length for _, length in segments) * 60_000
-    one = burnt(
-        SPEC, 1, "fast", energy(whole * power_mw), START, START + whole, 0, intensities
-    ).baseline_ug
+    dispatched = JobDispatched(attempt=1, spec=SPEC, decision=DECISION)
+    unbroken = Run(START, START + whole, whole, "completed")
+    one = burnt(dispatched, 1, "fast", energy(whole * power_mw), unbroken, intensities).baseline_ug
     at, ran, baseline = START, 0, 0
     for pause, length in segments:
         at, run = at + pause * 60_000, length * 60_000
         spent = energy(run * power_mw)
-        event = burnt(SPEC, 1, "fast", spent, at, at + run, ran, intensities)
+        segment = Run(at, at + run, run, "suspended", ran)
+        event = burnt(dispatched, 1, "fast", spent, segment, intensities)
         assert not event.unpriced_mj
         baseline += event.baseline_ug
         at, ran = at + run, ran + run
