@@ -1,4 +1,5 @@
-"""Trimming: streams stay bounded, but nothing undelivered or pending is ever cut off."""
+"""Trimming: streams stay bounded, but nothing undelivered or pending is ever cut off, nor, where
+there is an archive, what is not in it."""
 
 from __future__ import annotations
 
@@ -8,6 +9,35 @@ from redis.asyncio import Redis
 
 from streams.event import entry_order
 
+#: An id as numbers; below it is what may go.
+Limit = tuple[int, int]
+NOTHING: Limit = (0, 0)
+EVERYTHING: Limit = (2**64 - 1, 0)
+
+
+def past(entry_id: str) -> Limit:
+    """The limit that this entry is just below."""
+    ms, sequence = entry_order(entry_id)
+    return ms, sequence + 1
+
+
+async def finished(redis: Redis, stream: str, groups: Collection[str] = ()) -> Limit:
+    """Below it every group of the stream is done: the least of the oldest pending entry and the
+    next undelivered one, of each. While one of `groups` is missing it has everything to read."""
+    if not await redis.exists(stream):
+        return NOTHING
+    found = await redis.xinfo_groups(stream)
+    if not {group["name"].decode() for group in found}.issuperset(groups):
+        return NOTHING
+    limit = EVERYTHING
+    for group in found:
+        limit = min(limit, past(group["last-delivered-id"].decode()))
+        if group["pending"]:
+            oldest = (await redis.execute_command("XPENDING", stream, group["name"]))[1]
+            if oldest is not None:  # acknowledged meanwhile
+                limit = min(limit, entry_order(oldest.decode()))
+    return limit
+
 
 async def trim(
     redis: Redis,
@@ -16,42 +46,27 @@ async def trim(
     older_than_ms: int,
     max_entries: int,
     groups: Collection[str] = (),
+    archived: str | None = None,
 ) -> int:
     """Trim entries that every group is done with, if they are older than `older_than_ms`
-    (server clock) or beyond the newest `max_entries`. Returns how many went.
-
-    The limit is the least of: the oldest pending entry and the next undelivered one, of
-    every group of the stream; approximate trimming never goes past it. While one of `groups`
-    is missing nothing is trimmed: it has everything yet to read.
+    (server clock) or beyond the newest `max_entries`; with `archived`, only up to that id.
+    Returns how many went. Approximate trimming never goes past the limit.
     """
-    if not await redis.exists(stream):
+    limit = await finished(redis, stream, groups)
+    if archived is not None:
+        limit = min(limit, past(archived))
+    if limit == NOTHING:
         return 0
-    finished: tuple[int, int] | None = None
-    found = await redis.xinfo_groups(stream)
-    if not {group["name"].decode() for group in found}.issuperset(groups):
-        return 0
-    for group in found:
-        ms, sequence = entry_order(group["last-delivered-id"].decode())
-        limit = (ms, sequence + 1)
-        if group["pending"]:
-            oldest = (await redis.execute_command("XPENDING", stream, group["name"]))[1]
-            if oldest is not None:  # acknowledged meanwhile
-                limit = min(limit, entry_order(oldest.decode()))
-        finished = limit if finished is None else min(finished, limit)
     seconds, _ = await redis.time()
-    old = (seconds * 1000 - older_than_ms, 0)
-    trimmed = await _trim_below(redis, stream, old if finished is None else min(old, finished))
+    trimmed = await _trim_below(redis, stream, min((seconds * 1000 - older_than_ms, 0), limit))
     surplus = await redis.xlen(stream) - max_entries
     if surplus > 0:
-        everything = (seconds * 1000 + 1, 0)
-        trimmed += await _trim_below(redis, stream, finished or everything, "LIMIT", surplus)
+        trimmed += await _trim_below(redis, stream, limit, "LIMIT", surplus)
     return trimmed
 
 
-async def _trim_below(
-    redis: Redis, stream: str, limit: tuple[int, int], *options: str | int
-) -> int:
-    if limit <= (0, 0):
+async def _trim_below(redis: Redis, stream: str, limit: Limit, *options: str | int) -> int:
+    if limit <= NOTHING:
         return 0
     minimum = f"{limit[0]}-{limit[1]}"
     return int(await redis.execute_command("XTRIM", stream, "MINID", "~", minimum, *options))
