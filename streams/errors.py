@@ -34,6 +34,15 @@ class WriteFailed(StreamsError):
         self.failed = failed
 
 
+class Refused(StreamsError):
+    """The server will not have us, or cannot be trusted: a login, a certificate, a permission.
+    Waiting does not help; the message says what is missing."""
+
+
+class Forbidden(Refused):
+    """The server knows us and forbids a command, or a key."""
+
+
 #: Faults that pass by themselves: connection lost, server starting, failing over, full.
 TRANSIENT = (
     redis_errors.ConnectionError,
@@ -47,6 +56,9 @@ TRANSIENT = (
     TimeoutError,
     NotReplicated,
 )
+
+#: To redis-py they are faults of the connection.
+_REFUSALS = (redis_errors.AuthenticationError, redis_errors.AuthorizationError)
 
 _TRANSIENT_CODES = (
     "LOADING",
@@ -65,6 +77,9 @@ _TRANSIENT_CODES = (
 def is_transient(error: BaseException) -> bool:
     """Whether waiting and trying again is the remedy."""
     if isinstance(error, TRANSIENT):
+        return not isinstance(error, _REFUSALS)
+    # uvloop's word for a connection that was reset just before it was written to.
+    if isinstance(error, RuntimeError) and "the handler is closed" in str(error):
         return True
     return isinstance(error, redis_errors.ResponseError) and str(error).startswith(_TRANSIENT_CODES)
 
