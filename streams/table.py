@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
+import anyio
 import structlog
 from redis.asyncio import Redis
 
@@ -37,6 +39,7 @@ class Table:
         self._apply = apply
         self._last = "0-0"
         self._page = 1000
+        self._moved = asyncio.Event()
 
     async def load(self) -> None:
         """Apply all that is in the stream now."""
@@ -47,6 +50,16 @@ class Table:
             self._take(rows)
             if len(rows) < self._page:
                 return
+
+    async def reached(self, entry_id: str, seconds: float) -> bool:
+        """Wait until what `run` has applied includes the entry; False if that takes longer."""
+        wanted = entry_order(entry_id)
+        with anyio.move_on_after(seconds):
+            while entry_order(self._last) < wanted:
+                self._moved.clear()
+                await self._moved.wait()
+            return True
+        return False
 
     async def run(self, stop: Stop) -> None:
         """Keep up until `stop` is set."""
@@ -85,3 +98,4 @@ class Table:
             self._last = entry_id.decode()
             for message in self._codec.entry(self.stream, self._last, tuple(fields)).messages:
                 self._apply(message)
+        self._moved.set()

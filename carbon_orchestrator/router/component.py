@@ -44,6 +44,8 @@ _CHUNK = 500
 _POLL_SECONDS = 0.1
 _LEARN_SECONDS = 2.0
 _ASIDE_SECONDS = 60.0
+#: How long the table may lag behind the group before a look is made with what is known.
+_TABLE_SECONDS = 5.0
 
 
 class Look(NamedTuple):
@@ -177,9 +179,10 @@ class Router:
 
     async def process_intensity(self, entries: Sequence[Entry]) -> list[Transaction]:
         """Reconsider every deferred job once for the whole batch."""
-        for entry in entries:
-            for message in entry.messages:
-                self._observe(message)
+        # The table alone applies events, each once and in order: so what was known when something
+        # was decided can be told from the stream.
+        if any(entry.messages for entry in entries):
+            await self.table.reached(entries[-1].id, _TABLE_SECONDS)
         topology = self.runtime.topology
         running: list[tuple[int, int, int]] = []
         # Who runs first, so that nobody is started and at once asked to pause.
