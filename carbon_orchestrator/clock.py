@@ -8,20 +8,21 @@ role and every restart reads the same time.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
+from carbon_orchestrator.wall_clock import CLOCK
+
 #: The `signal` of a deployment whose clock nobody has set.
 WALL = "wall"
 
 
 def wall_ms() -> int:
-    """Milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
+    """Milliseconds since the Unix epoch, by the clock that all roles go by."""
+    return CLOCK.now()
 
 
 class GridClock(msgspec.Struct, frozen=True):

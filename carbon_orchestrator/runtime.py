@@ -14,11 +14,13 @@ from carbon_orchestrator import __version__
 from carbon_orchestrator.clock import GridClock, from_fields
 from carbon_orchestrator.config import Config, public
 from carbon_orchestrator.events import RoleStarted
+from carbon_orchestrator.server_url import completed, shown
 from carbon_orchestrator.topology import CODEC, Topology
+from carbon_orchestrator.wall_clock import CLOCK, steady_ms
 from streams.codec import envelope
 from streams.commit import Committer, Transaction
-from streams.connection import connect
-from streams.errors import CommitUnknown, is_transient
+from streams.connection import Client, connect
+from streams.errors import CommitUnknown, Refused, is_transient
 from streams.group import Group
 from streams.keys import Partition
 from streams.retry import backoff
@@ -36,15 +38,20 @@ def unique_name(role: str) -> str:
 
 
 class Runtime:
-    """One process's view of a deployment. Connections made here are closed by `aclose`."""
+    """One process's view of a deployment. Connections made here are closed by `aclose`.
+
+    `url` is completed from the environment (server_url.py; ConfigError). When the server
+    refuses us something, everything is stopped, and `refused` says what.
+    """
 
     def __init__(self, url: str, config: Config, *, partition: int = 0, name: str = "") -> None:
-        self.url = url
+        self.url = completed(url)
         self.config = config
         self.topology = Topology(Partition(config.namespace, partition), config.site_pools)
         self.stop = Stop()
         self.clock = GridClock()
         self.name = name
+        self.refused: Refused | None = None
         self._clients: list[Redis] = []
         self._committers: list[Committer] = []
 
@@ -54,14 +61,31 @@ class Runtime:
 
     def connect(self) -> Redis:
         """A new connection: every blocking reader needs one of its own."""
-        client = connect(self.url)
+        client = self._connect()
         self._clients.append(client)
         return client
+
+    def _connect(self) -> Client:
+        client = connect(self.url)
+        client.on_refused = self._on_refused
+        return client
+
+    def _on_refused(self, refused: Refused) -> None:
+        """No component goes on without what it needs, however patient its loops are."""
+        if self.refused is None:
+            self.refused = refused
+            log.error("refused by the server", server=shown(self.url), error=str(refused))
+            self.stop.set()
+
+    def check(self) -> None:
+        """Raises Refused if it was a refusal that stopped us."""
+        if self.refused is not None:
+            raise self.refused
 
     def committer(self, patience: float = 60.0, replicas: int = 0) -> Committer:
         """A new committer with a connection of its own."""
         committer = Committer(
-            connect(self.url), self.topology.partition, patience=patience, replicas=replicas
+            self._connect(), self.topology.partition, patience=patience, replicas=replicas
         )
         self._committers.append(committer)
         return committer
@@ -79,12 +103,12 @@ class Runtime:
         waits = backoff(0.1, 3.0)
         while not self.stop.is_set():
             try:
-                self.clock = from_fields(await client.hgetall(self.topology.clock))
+                await self._read_clocks(client)
                 return True
             except Exception as error:
                 if not is_transient(error):
                     raise
-                log.warning("waiting for the server", server=_shown(self.url), error=str(error))
+                log.warning("waiting for the server", server=shown(self.url), error=str(error))
                 await self.stop.sleep(next(waits))
         return False
 
@@ -113,15 +137,23 @@ class Runtime:
             await self.stop.sleep(next(waits))
 
     async def follow_clock(self) -> None:
-        """Keep `clock` as the deployment has it, until the stop."""
+        """Keep `clock` as the deployment has it, and wall time as the server has it, until the
+        stop."""
         client = self.connect()
         while not self.stop.is_set():
             try:
-                self.clock = from_fields(await client.hgetall(self.topology.clock))
+                await self._read_clocks(client)
             except Exception as error:
                 if not is_transient(error):
                     log.exception("clock unreadable")
             await self.stop.sleep(_CLOCK_SECONDS)
+
+    async def _read_clocks(self, client: Redis) -> None:
+        sent = steady_ms()
+        server = await server_time_ms(client)
+        if CLOCK.heard(server, sent):
+            log.warning("this machine's clock is not the server's", corrected_ms=CLOCK.correction)
+        self.clock = from_fields(await client.hgetall(self.topology.clock))
 
     async def announce(self, role: str, name: str, committer: Committer) -> None:
         """Put on record that a component begins to work, and by which configuration; unless
@@ -149,9 +181,3 @@ async def server_time_ms(client: Redis) -> int:
     """The server's wall clock, ms."""
     seconds, microseconds = await client.time()
     return int(seconds) * 1000 + int(microseconds) // 1000
-
-
-def _shown(url: str) -> str:
-    """The URL without its password."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"

@@ -6,12 +6,11 @@ import hashlib
 import json
 import os
 import re
-import time
 from typing import Any
 
 import msgspec
 
-from carbon_orchestrator.clock import parse_time, rfc3339
+from carbon_orchestrator.clock import parse_time, rfc3339, wall_ms
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.durations import milliseconds, seconds
 from carbon_orchestrator.events import JobSubmitted, Spec
@@ -52,7 +51,7 @@ def _base32(number: int) -> str:
 
 def new_job_id(partition: int) -> str:
     """A fresh id: 48 bits of time and 80 random bits (a ULID), then the partition."""
-    value = time.time_ns() // 1_000_000 << 80 | int.from_bytes(os.urandom(10))
+    value = wall_ms() << 80 | int.from_bytes(os.urandom(10))
     return f"{_base32(value)}-{partition}"
 
 
