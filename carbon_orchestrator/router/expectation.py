@@ -93,6 +93,37 @@ def expected(spec: Spec, config: Config, learned: RunTimes) -> tuple[Expected, E
     return Expected(*fast, max(energies[0], 1e-9)), Expected(*eco, max(energies[1], 1e-9))
 
 
+def on_fast(job_type: str, learned: RunTimes) -> tuple[float, float]:
+    """Mean energy and mean length of a type's jobs on FAST against those on ECO; 1 each unless
+    both are learned on both pools: nothing is claimed by what somebody guessed."""
+    fast = learned.get((job_type, "fast"), _NOTHING)
+    eco = learned.get((job_type, "eco"), _NOTHING)
+    fast_ms, eco_ms = fast.mean_ms(), eco.mean_ms()
+    fast_mw, eco_mw = fast.power_mw(), eco.power_mw()
+    if not (fast_ms and eco_ms and fast_mw and eco_mw):
+        return 1.0, 1.0
+    length = fast_ms / eco_ms
+    return fast_mw / eco_mw * length, length
+
+
+class OnFast:
+    """Remembers `on_fast` by type, as long as what is learned stays the same."""
+
+    def __init__(self) -> None:
+        self._learned: RunTimes = {}
+        self._found: dict[str, tuple[float, float]] = {}
+
+    def of(self, job_type: str, pool: Pool, learned: RunTimes) -> tuple[float, float]:
+        """Against those on `pool`."""
+        if pool == "fast":
+            return 1.0, 1.0
+        if learned is not self._learned:
+            self._learned, self._found = learned, {}
+        if job_type not in self._found:
+            self._found[job_type] = on_fast(job_type, learned)
+        return self._found[job_type]
+
+
 def left(whole: tuple[Expected, Expected], done: Done) -> tuple[Expected, Expected]:
     """What is left of a job of which `done` has run; never nothing."""
     ran = (done.fast_ms, done.eco_ms)

@@ -25,7 +25,7 @@ from carbon_orchestrator.events import (
 from carbon_orchestrator.lifecycle import WAITING, State
 from carbon_orchestrator.router.capacity import Booking
 from carbon_orchestrator.router.deciding import NOTHING_DONE, lane, on_record, policy_of, view, wake
-from carbon_orchestrator.router.expectation import Done, RunTimes
+from carbon_orchestrator.router.expectation import Done, OnFast, RunTimes
 from carbon_orchestrator.router.policy import Defer, Dispatch
 from carbon_orchestrator.router.sites import Sites
 from carbon_orchestrator.router.waiting import Dispatched, Plan, Running, Waiting, waiting
@@ -66,6 +66,7 @@ class Routing:
         self.config = config
         self.policy, self.params = policy_of(config)
         self.retention_s = round(seconds(config.retention.jobs))
+        self._on_fast = OnFast()
 
     # -- a job comes in --------------------------------------------------------------------
 
@@ -128,7 +129,7 @@ class Routing:
                 fields,
                 self.retention_s,
             )
-            self._hand_over(transaction, spec, 1, 0, answer, decision)
+            self._hand_over(transaction, spec, 1, 0, answer, decision, known.learned)
         self._book(transaction, known.sites, decision)
         return transaction
 
@@ -239,7 +240,8 @@ class Routing:
                 # A cancellation that came since the record was read must not be lost.
                 only_if={**same, "cancel": ""},
             )
-            self._hand_over(transaction, spec, attempt, waiting.failures, answer, decision)
+            failures = waiting.failures
+            self._hand_over(transaction, spec, attempt, failures, answer, decision, known.learned)
         self._write(transaction, plan, -1)
         self._book(transaction, known.sites, decision)
         return transaction
@@ -377,8 +379,17 @@ class Routing:
         failures: int,
         answer: Dispatch,
         decision: Decision,
+        learned: RunTimes,
     ) -> None:
-        event = JobDispatched(attempt=attempt, spec=spec, decision=decision, failures=failures)
+        energy, length = self._on_fast.of(spec.type, answer.pool, learned)
+        event = JobDispatched(
+            attempt=attempt,
+            spec=spec,
+            decision=decision,
+            failures=failures,
+            fast_energy=energy,
+            fast_length=length,
+        )
         stream = self.topology.dispatch(answer.pool, lane(spec, answer), decision.zone or "")
         transaction.add_entry(stream, entry_fields(event, SOURCE, spec.traceparent))
 

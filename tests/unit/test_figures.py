@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from carbon_orchestrator.accounting.figures import KNOWN_MS, Figures, figures
 from carbon_orchestrator.config import Config, ConfigError, PowerModel, complete
-from carbon_orchestrator.events import Decision, IntensityObserved, JobDispatched, Spec
+from carbon_orchestrator.events import Decision, IntensityObserved, JobDispatched, Pool, Spec
+from carbon_orchestrator.router.expectation import OnFast
 from carbon_orchestrator.router.outlook import Bands
+from carbon_orchestrator.run_times import Learned, bucket
 from carbon_orchestrator.signal.intensities import Intensities
 from carbon_orchestrator.signal.series import Series
 from carbon_orchestrator.worker.burnt import Grid, Run, Share, burnt
@@ -155,3 +157,21 @@ def test_a_slot_uses_up_its_share_of_the_machine() -> None:
     for bad in (PowerModel(embodied_kg=-1), PowerModel(lifetime="0"), PowerModel(lifetime="x")):
         with pytest.raises(ConfigError, match="power"):
             complete(Config(power=bad))
+
+
+def runs(count: int, ms: int, mw: int) -> Learned:
+    return Learned({bucket(ms): count}, energy_mj=count * ms * mw // 1000, run_ms=count * ms)
+
+
+def test_the_baseline_of_a_job_on_eco_is_what_both_pools_have_taught() -> None:
+    learned: dict[tuple[str, Pool], Learned] = {
+        ("t", "fast"): runs(10, 1 << 10, 9000),
+        ("t", "eco"): runs(10, 1 << 11, 3000),
+        ("u", "fast"): runs(10, 1 << 10, 9000),
+        ("u", "eco"): runs(4, 1 << 11, 3000),  # too few
+    }
+    found = OnFast()
+    assert found.of("t", "eco", learned) == pytest.approx((1.5, 0.5))
+    assert found.of("t", "fast", learned) == (1.0, 1.0)
+    assert found.of("u", "eco", learned) == (1.0, 1.0)
+    assert found.of("t", "eco", {}) == (1.0, 1.0)
