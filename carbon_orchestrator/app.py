@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from carbon_orchestrator.accounting.component import Accounting
+from carbon_orchestrator.accounting.record_keeping import archive_directory
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.data_dir import DataDir
@@ -20,6 +21,7 @@ from carbon_orchestrator.events import POOLS
 from carbon_orchestrator.gateway.component import Gateway
 from carbon_orchestrator.router.component import Router
 from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.server_url import shown
 from carbon_orchestrator.signal.publishing import SignalRole
 from carbon_orchestrator.worker.component import WorkerRole
 from carbon_orchestrator.worker.execution import meter_of
@@ -61,7 +63,10 @@ async def stop_on_signals(
 async def run_until_stopped(
     runtime: Runtime, *parts: Callable[[], Coroutine[Any, Any, None]]
 ) -> None:
-    """Run the parts side by side until all end, which they do when told to by a signal."""
+    """Run the parts side by side until all end, which they do when told to by a signal.
+
+    Raises Refused where the server will not have us.
+    """
     async with anyio.create_task_group() as watching:
         await watching.start(_watch, runtime)
         async with anyio.create_task_group() as tasks:
@@ -69,6 +74,7 @@ async def run_until_stopped(
             for part in parts:
                 tasks.start_soon(part)
         watching.cancel_scope.cancel()
+    runtime.check()
 
 
 async def _watch(runtime: Runtime, *, task_status: anyio.abc.TaskStatus[None]) -> None:
@@ -98,8 +104,7 @@ async def up(config: Config, settings: Settings, ready: Callable[[str], None]) -
             assert server.pid is not None
             guardian.watch(server.pid, signal.SIGTERM)
             url = server.url
-        data.redis_url_file.write_text(url)
-        data.redis_url_file.chmod(0o600)
+        data.note_redis_url(url)
         # Alone on its own server, a process may take up its own pending work at once.
         await _roles(config, settings, data, guardian, url, "up" if server else "", ready)
     finally:
@@ -131,7 +136,8 @@ async def _roles(
         gateway = Gateway(runtime, settings.host, settings.port)
         meter = meter_of(config)
         workers = [WorkerRole(runtime, pool, data.path, guardian, meter=meter) for pool in POOLS]
-        router, accounting = Router(runtime), Accounting(runtime)
+        router = Router(runtime)
+        accounting = Accounting(runtime, archive_directory(config, data.path))
 
         async def greet() -> None:
             with runtime.stop.cut():
@@ -162,7 +168,7 @@ def _greeting(gateway: Gateway, runtime: Runtime, source: SignalRole, data: Data
         f"carbon-orchestrator is up at {host}  (Ctrl-C stops it)\n"
         f"  signal   {label}{provider.source}{others_named}; the grid clock stands at"
         f" {rfc3339(runtime.now())} and runs {speed}\n"
-        f"  streams  {runtime.url}\n"
+        f"  streams  {shown(runtime.url)}\n"
         f"  data     {data.path}\n"
         f"  try      curl -X POST {host}/jobs -H 'Content-Type: application/json'"
         ' -d \'{"type": "analytics", "urgency": "normal"}\''

@@ -40,6 +40,13 @@ class DataDir:
     def redis_url_file(self) -> Path:
         return self.path / "redis-url"
 
+    def note_redis_url(self, url: str) -> None:
+        """Say where the server is, password and all, to this user alone. OSError."""
+        self.redis_url_file.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with open(os.open(self.redis_url_file, flags, 0o600), "w") as file:
+            file.write(url)
+
     async def lock(self) -> None:
         """Take it, waiting for a bundled server that is still ending. Raises DataDirError."""
         try:

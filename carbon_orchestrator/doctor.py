@@ -19,7 +19,7 @@ from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.runtime import server_time_ms
 from carbon_orchestrator.signal.intensity_stream import latest_said, silence
 from carbon_orchestrator.topology import Topology
-from streams.errors import is_transient
+from streams.errors import Forbidden, is_transient
 from streams.inspection import GroupState, group_states
 
 Status = Literal["ok", "warn", "fail", "unknown"]
@@ -390,7 +390,7 @@ async def _asked(answer: Any) -> Any:
     """The answer, or None where the server forbids or does not know the question."""
     try:
         return await answer
-    except ResponseError as error:
+    except (ResponseError, Forbidden) as error:
         if is_transient(error):
             raise
         return None

@@ -20,14 +20,17 @@ from operator import index
 import structlog
 from redis.asyncio import Redis
 
+from streams.connection import Client
 from streams.errors import (
     CommitTooLarge,
     CommitUnknown,
+    Forbidden,
     NotReplicated,
     WriteFailed,
     is_transient,
 )
 from streams.keys import Partition
+from streams.refusals import forbidden
 from streams.retry import backoff
 from streams.scripts import COMMIT
 
@@ -249,7 +252,10 @@ class Committer:
             reason = reason or why
         if reason:
             failed = tuple(i for i, flag in enumerate(flags) if flag == _FAILED)
-            raise WriteFailed(reason.decode("utf-8", "replace"), failed)
+            text = reason.decode("utf-8", "replace")
+            if "NOPERM" in text and isinstance(self.redis, Client) and self.redis.on_refused:
+                self.redis.on_refused(Forbidden(forbidden(text, ("a commit's write",))))
+            raise WriteFailed(text, failed)
         return [flag == _HELD for flag in flags]
 
     async def apply(self, transaction: Transaction) -> bool:

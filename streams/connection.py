@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import structlog
 from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-log = structlog.get_logger(__name__)
+from streams.errors import Refused
+from streams.refusals import refusal
 
 #: A command that takes longer is taken for lost. Blocking reads must stay well below it.
 SOCKET_TIMEOUT = 10.0
@@ -19,14 +21,56 @@ BLOCK_MS = 2000
 _RAW_REPLIES = ("XREADGROUP", "XREAD", "XRANGE", "XREVRANGE", "XAUTOCLAIM", "XCLAIM", "XPENDING")
 
 
-def connect(url: str, *, timeout: float = SOCKET_TIMEOUT) -> Redis:
-    """A client with one connection of its own.
+class Client(Redis):
+    """A client that tells refusals from faults that pass: it raises Refused for them, and tells
+    `on_refused`, too, so that nobody's patience hides that the server will not have us."""
+
+    on_refused: Callable[[Refused], None] | None = None
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As its base does; besides, Refused."""
+        try:
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except Exception as error:
+            self.check_refusal(error, args)
+            raise
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """As its base does; executing it raises Refused, too."""
+        pipeline = _Pipeline(self.connection_pool, self.response_callbacks, transaction, shard_hint)
+        pipeline.told = self.check_refusal
+        return pipeline
+
+    def check_refusal(self, error: BaseException, command: Sequence[Any] = ()) -> None:
+        """Raises Refused if `error`, of this command, is one."""
+        refused = refusal(error, command)
+        if refused is None:
+            return
+        if self.on_refused is not None:
+            self.on_refused(refused)
+        if refused is not error:
+            raise refused from error
+
+
+class _Pipeline(Pipeline):
+    told: Callable[[BaseException], None]
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        try:
+            return await super().execute(raise_on_error)
+        except Exception as error:
+            self.told(error)
+            raise
+
+
+def connect(url: str, *, timeout: float = SOCKET_TIMEOUT) -> Client:
+    """A client with one connection of its own. TLS, and who we are, are told by the URL.
 
     No automatic retry: redis-py's default resends a write whose reply was lost, which would
     publish it twice. Whoever may safely send again does so in his own loop. Replies of the
     stream commands come raw (flat lists of bytes).
     """
-    client: Redis = Redis.from_url(
+    client = Client.from_url(
         url,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=timeout,
@@ -35,6 +79,7 @@ def connect(url: str, *, timeout: float = SOCKET_TIMEOUT) -> Redis:
         single_connection_client=True,
         protocol=2,
     )
+    assert isinstance(client, Client)
     for command in _RAW_REPLIES:
         client.response_callbacks[command] = _raw  # type: ignore[assignment]
     return client

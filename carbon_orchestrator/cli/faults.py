@@ -1,7 +1,8 @@
 """Exit statuses, and how faults are told: one line that says what to do, no traceback.
 
 0 done; 1 done, but what was asked about is not well (a failed job, a failing check); 2 wrong
-usage or configuration; 3 the server or gateway cannot be reached; 130 interrupted.
+usage or configuration; 3 the server or gateway cannot be reached, or will not have us; 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -14,9 +15,12 @@ from carbon_orchestrator.config import ConfigError
 from carbon_orchestrator.data_dir import DataDirError
 from carbon_orchestrator.signal.provider import SignalError
 from streams.embedded import EmbeddedError
-from streams.errors import CommitUnknown, is_transient
+from streams.errors import CommitUnknown, Forbidden, Refused, is_transient
 
 DONE, NOT_WELL, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+_HINT = " (`carbon-orchestrator doctor --acl` prints what each role needs)"
 
 
 class Failure(Exception):
@@ -46,7 +50,8 @@ def told(app: App, tokens: list[str] | None = None) -> int:
         if status is None:
             raise
         if str(fault):
-            print(f"carbon-orchestrator: {fault}", file=sys.stderr)  # noqa: T201
+            text = f"{fault}{_HINT}" if isinstance(fault, Forbidden) else str(fault)
+            print(f"carbon-orchestrator: {text}", file=sys.stderr)  # noqa: T201
         return status
 
 
@@ -55,13 +60,16 @@ def _status(fault: BaseException) -> int | None:
         return fault.status
     if isinstance(fault, ConfigError | DataDirError | EmbeddedError | SignalError):
         return USAGE
-    if isinstance(fault, CommitUnknown) or is_transient(fault):
+    if isinstance(fault, CommitUnknown | Refused) or is_transient(fault):
         return UNREACHABLE
     return USAGE if isinstance(fault, OSError) else None
 
 
 def _only(error: BaseException) -> BaseException:
-    """The one fault inside nested exception groups, if there is just one."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    """The one fault inside nested exception groups, if there is just one, or a refusal."""
+    if isinstance(error, BaseExceptionGroup):
+        refused = error.subgroup(Refused)
+        found = (error if refused is None else refused).exceptions
+        if refused is not None or len(found) == 1:
+            return _only(found[0])
     return error

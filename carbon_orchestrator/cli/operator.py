@@ -15,6 +15,7 @@ from carbon_orchestrator.cli.output import STATES, Column, Json
 from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
 from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
 from carbon_orchestrator.config import load
+from carbon_orchestrator.server_url import shown
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -53,7 +54,7 @@ def doctor(
         if json and failure.status == UNREACHABLE:
             output.write_json([{"name": "reachable", "status": "fail", "detail": str(failure)}])
         raise
-    checks.insert(0, Check("reachable", "ok", url.rpartition("@")[2]))
+    checks.insert(0, Check("reachable", "ok", shown(url)))
     failed = any(check.status == "fail" for check in checks)
     if json:
         output.write_json([msgspec.to_builtins(check) for check in checks])

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from carbon_orchestrator.cli.faults import UNREACHABLE, USAGE, Failure
+from carbon_orchestrator.cli.faults import UNREACHABLE, Failure
 from carbon_orchestrator.config import Config
+from carbon_orchestrator.server_url import completed, shown
 from carbon_orchestrator.topology import Topology
-from streams.errors import TRANSIENT
+from streams.errors import TRANSIENT, Refused
 from streams.keys import Partition
 
 if TYPE_CHECKING:
@@ -37,19 +38,16 @@ def topology(config: Config) -> Topology:
 
 async def with_server(url: str, use: Callable[[Redis], Awaitable[Any]]) -> Any:
     """`use` with a connection; a server that cannot be used is told in one line."""
-    from redis.exceptions import AuthenticationError, BusyLoadingError
+    from redis.exceptions import BusyLoadingError
 
     from streams.connection import connect
 
-    where = url.rpartition("@")[2]  # without a password
-    try:
-        redis = connect(url, timeout=PATIENCE_SECONDS)
-    except ValueError as error:
-        raise Failure(f"--redis: {error}", USAGE) from None
+    where = shown(url)
+    redis = connect(completed(url), timeout=PATIENCE_SECONDS)
     try:
         return await use(redis)
-    except AuthenticationError as error:
-        raise Failure(f"{where} refuses the login: {error}", UNREACHABLE) from None
+    except Refused as error:
+        raise type(error)(f"{where}: {error}") from None
     except BusyLoadingError:
         raise Failure(f"{where} is still loading its data; try again", UNREACHABLE) from None
     except TRANSIENT as error:

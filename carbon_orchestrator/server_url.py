@@ -1,0 +1,117 @@
+"""The stream server's URL: completed from the environment, and shown without its secrets.
+
+`redis://` or `rediss://` (TLS), with `[user:password@]host[:port][/db]`; of a query the options
+in `OPTIONS` are understood. What the URL does not say is taken from the environment:
+
+    CARBON_REDIS_USERNAME, CARBON_REDIS_PASSWORD   who we are
+    CARBON_REDIS_CA                                file of the certificates that sign the server's
+    CARBON_REDIS_CERT, CARBON_REDIS_KEY            files of our own certificate and its key
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+from carbon_orchestrator.config import ConfigError
+
+OPTIONS = frozenset(
+    {
+        "db",
+        "username",
+        "password",
+        "ssl_ca_certs",  # a file
+        "ssl_ca_path",  # a directory
+        "ssl_certfile",
+        "ssl_keyfile",
+        "ssl_password",  # of the key
+        "ssl_cert_reqs",  # "none": do not check the server's certificate
+        "ssl_check_hostname",  # "false": whatever name its certificate has
+        "ssl_min_version",
+        "ssl_ciphers",
+    }
+)
+_FILES = {
+    "ssl_ca_certs": "CARBON_REDIS_CA",
+    "ssl_certfile": "CARBON_REDIS_CERT",
+    "ssl_keyfile": "CARBON_REDIS_KEY",
+}
+_LOOPBACK = ("localhost", "::1")
+
+
+def completed(url: str, environment: Mapping[str, str] = os.environ) -> str:
+    """`url` with what the environment adds to it. ConfigError, which quotes nothing of it."""
+    parts = _parts(url)
+    query = dict(parse_qsl(parts.query))
+    unknown = sorted(set(query) - OPTIONS)
+    if unknown:
+        raise ConfigError(
+            f"the stream server's URL has an option that is not known, {unknown[0]!r};"
+            f" known are {', '.join(sorted(OPTIONS))}"
+        )
+    if parts.scheme == "rediss":
+        for option, variable in _FILES.items():
+            if option not in query and environment.get(variable):
+                query[option] = environment[variable]
+            _readable(query.get(option), variable)
+    return urlunsplit(
+        parts._replace(netloc=_login(parts, query, environment), query=urlencode(query))
+    )
+
+
+def _parts(url: str) -> SplitResult:
+    wrong = "the stream server's URL is not understood; write it like redis://127.0.0.1:6379/0"
+    try:
+        parts = urlsplit(url)
+        found = parts.port is not None or bool(parts.hostname or parts.path)
+    except ValueError:  # its text would quote a part of the password
+        raise ConfigError(f"{wrong} (characters such as / # ? in a password as %2F)") from None
+    if parts.scheme not in ("redis", "rediss", "unix") or not found:
+        raise ConfigError(wrong)
+    return parts
+
+
+def _login(parts: SplitResult, query: Mapping[str, str], environment: Mapping[str, str]) -> str:
+    """Who we are, where the URL leaves it open, and the rest of the net location."""
+    password = environment.get("CARBON_REDIS_PASSWORD")
+    if not password or parts.password is not None or "password" in query:
+        return parts.netloc
+    user = parts.username
+    if user is None:
+        user = quote(environment.get("CARBON_REDIS_USERNAME", ""), safe="")
+    return f"{user}:{quote(password, safe='')}@{parts.netloc.rpartition('@')[2]}"
+
+
+def _readable(path: str | None, variable: str) -> None:
+    if path is None:
+        return
+    try:
+        with Path(path).open("rb"):
+            pass
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror} (${variable} or the URL names it)") from None
+
+
+def shown(url: str) -> str:
+    """The URL without login and options, which may hold secrets."""
+    try:
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+    except ValueError:
+        return "the stream server"
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        return "the stream server"
+    try:
+        _ = parts.port
+    except ValueError:  # "redis://user:pa/ss@host": what looks like a port is of the password
+        return f"{parts.scheme}://…"
+    return f"{parts.scheme}://{host}{parts.path}"
+
+
+def is_loopback(url: str) -> bool:
+    """Whether the server is on this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme == "unix" or host in _LOOPBACK or host.startswith("127.")
