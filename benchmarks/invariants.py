@@ -14,7 +14,7 @@ import msgspec
 from redis.asyncio import Redis
 
 from carbon_orchestrator import topology as topology_module
-from carbon_orchestrator.accounting.totals import report
+from carbon_orchestrator.accounting.report import report
 from carbon_orchestrator.events import (
     EmissionsRecorded,
     JobCancelled,
@@ -34,7 +34,7 @@ _CHUNK = 500
 _SHOWN = 5
 _finished = msgspec.json.Decoder(Finished).decode
 #: Fields of a record, each the sum over its attempts.
-_AMOUNTS = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj")
+_AMOUNTS = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj", "embodied_ug")
 #: What the totals must hold, by the records.
 _METRICS = ("attempts", "completed", "failed", "cancelled", "run_ms", *_AMOUNTS)
 

@@ -17,7 +17,7 @@ import aiohttp
 import uvloop
 
 from benchmarks.deployment import Deployment
-from carbon_orchestrator.accounting.totals import report
+from carbon_orchestrator.accounting.report import report
 from carbon_orchestrator.events import JobSubmitted
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.topology import Topology

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from benchmarks.deployment import Deployment
 from benchmarks.invariants import check, resting
-from carbon_orchestrator.accounting.totals import report
+from carbon_orchestrator.accounting.report import report
 from carbon_orchestrator.events import JobSubmitted
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.submission import new_job_id

@@ -36,7 +36,7 @@ the rest, so urgent work never waits behind other work. State beside the streams
 | running.interruptible| sorted set: ids of running jobs that may be suspended, by submission    |
 | booked:SITE          | hash: changes of the site's booked load by time (router/capacity.py)    |
 | workers:SITE         | sorted set: NAME:SLOTS of its workers, by when last heard of (wall ms)  |
-| totals:DAY           | hash: sums of the day (accounting)                                      |
+| totals:DAY           | hash: sums of the day; totals:ever has those of all days (accounting)   |
 | days                 | sorted set of the days that have totals                                 |
 | settled, unsettled   | hash: how far accounting has settled; sorted set: attempts that have no |
 |                      | bound yet, by deadline (accounting/settlement.py)                       |
@@ -105,6 +105,7 @@ class Topology:
         self.clock = key("clock")
         self.signal = key("signal")
         self.days = key("days")
+        self.ever = key("totals:ever")
         self.wake = key("wake")
         self.interruptible = key("running.interruptible")
         self._record = key("job:")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import anyio
 
 from carbon_orchestrator.accounting.housekeeping import Housekeeping
+from carbon_orchestrator.accounting.record_keeping import RecordKeeping, archive_directory
 from carbon_orchestrator.accounting.totals import account
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import ACCOUNTING
@@ -16,7 +18,8 @@ from streams.event import Entry
 
 
 class Accounting:
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, archive: Path | None = None) -> None:
+        """`archive`: the directory of the archive, by default as configured."""
         self.runtime = runtime
         topology = runtime.topology
         name = runtime.consumer_name("accounting")
@@ -32,6 +35,7 @@ class Accounting:
             max_deliveries=runtime.config.limits.deliveries,
         )
         self.housekeeping = Housekeeping(runtime)
+        self.records = RecordKeeping(runtime, archive or archive_directory(runtime.config))
         self._name = name
 
     async def run(self) -> None:
@@ -40,15 +44,13 @@ class Accounting:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.consumer.run, self.runtime.stop)
             tasks.start_soon(self.housekeeping.run)
+            tasks.start_soon(self.records.run)
 
     async def process(self, entries: Sequence[Entry]) -> list[Transaction]:
-        """One transaction per entry: the increments of all events in it."""
+        """One transaction per entry: the increments of all events in it, summed up."""
         topology, zone = self.runtime.topology, self.runtime.config.zone
         outcomes = []
         for entry in entries:
-            outcome = Transaction()
-            days = {account(outcome, topology, each.event, zone) for each in entry.messages}
-            for day in days - {None}:
-                outcome.put(topology.days, int(str(day).replace("-", "")), str(day))
-            outcomes.append(outcome)
+            outcomes.append(Transaction())
+            account(outcomes[-1], topology, [each.event for each in entry.messages], zone)
         return outcomes

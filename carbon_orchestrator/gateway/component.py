@@ -12,7 +12,8 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from carbon_orchestrator import __version__, record
-from carbon_orchestrator.accounting.totals import GROUPS, METRICS, report
+from carbon_orchestrator.accounting.report import report
+from carbon_orchestrator.accounting.totals import GROUPS, METRICS
 from carbon_orchestrator.clock import day, parse_time, rfc3339
 from carbon_orchestrator.events import CancelRequested, JobSubmitted
 from carbon_orchestrator.gateway.grids import Grids

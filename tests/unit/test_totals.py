@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import random
 import uuid
 from collections import Counter
@@ -10,10 +12,23 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from carbon_orchestrator.accounting.totals import METRICS, account, burnt, ended, report
+from carbon_orchestrator.accounting.report import Row, report, to_csv
+from carbon_orchestrator.accounting.totals import (
+    DATED,
+    EVER,
+    METHOD,
+    METRICS,
+    SOURCE,
+    account,
+    burnt,
+    changed,
+    ended,
+)
 from carbon_orchestrator.clock import day
 from carbon_orchestrator.events import (
+    Change,
     EmissionsRecorded,
+    EmissionsSettled,
     Finish,
     JobCompleted,
     JobFailed,
@@ -28,6 +43,7 @@ from streams.keys import Partition
 
 DAY = 86_400_000
 START = 1_590_969_600_000  # 2020-06-01
+DAYS = [day(START + n * DAY) for n in range(4)]
 SERVER = settings(
     max_examples=25,
     deadline=None,
@@ -65,24 +81,84 @@ emissions = st.builds(
     **common,
     zone=st.none() | st.just("DE"),
     energy_mj=amounts,
-    energy_method=st.just("m"),
-    energy_uncertainty=st.just(0.5),
+    energy_method=st.sampled_from(["m", "m+n", "odd|name"]),
+    energy_uncertainty=st.sampled_from([0.05, 0.5]),
+    outcome=st.sampled_from(["completed", "suspended", "failed", "lost"]),
+    embodied_ug=amounts,
+    intensity_source=st.none() | st.sampled_from(["s", "a|b"]),
+    intensity_kind=st.sampled_from(["average", "marginal"]),
+    estimated=st.booleans(),
+    simulated=st.booleans(),
     emissions_ug=amounts,
     baseline_ug=amounts,
     unpriced_mj=amounts,
 )
+differences = st.integers(-(10**12), 10**12)
+changes = st.builds(
+    Change,
+    day=st.sampled_from(DAYS),
+    project=common["project"],
+    type=common["type"],
+    pool=common["pool"],
+    zone=st.just("DE"),
+    attempts=st.integers(1, 9),
+    emissions_ug=differences,
+    baseline_ug=differences,
+    unpriced_mj=differences,
+    bound_ug=amounts,
+    bounded_ug=amounts,
+    bounded_baseline_ug=amounts,
+    bounded=st.integers(0, 9),
+)
+settlements = st.builds(
+    EmissionsSettled,
+    emissions_id=st.just("1-0"),
+    intensity_id=st.just("1-0"),
+    until=st.just(1),
+    previous=st.just(("0-0", "0-0", 0)),
+    restated=st.lists(changes, max_size=3),
+    bounded=st.lists(changes, max_size=3),
+)
 started = st.just(JobStarted(job_id="x", attempt=1, at=START, pool="fast", worker="w"))
-events = st.lists(completions | suspensions | failures | emissions | started, max_size=30)
+events = st.lists(
+    completions | suspensions | failures | emissions | settlements | started, max_size=30
+)
 
 
-def expected(all_events: list[Any]) -> Counter[str]:
+def parts(event: Any) -> list[tuple[str, list[tuple[str, int]]]]:
+    """By day, the amounts that an event counts for."""
+    if isinstance(event, Finish):
+        return [(day(event.at), list(ended(event)))]
+    if isinstance(event, EmissionsRecorded):
+        return [(day(event.at), list(burnt(event)))]
+    if isinstance(event, EmissionsSettled):
+        restated = [(row.day, list(changed(row, bounded=False))) for row in event.restated]
+        return restated + [(row.day, list(changed(row, bounded=True))) for row in event.bounded]
+    return []
+
+
+def expected(all_events: list[Any], of_day: str = "") -> dict[str, int]:
     sums: Counter[str] = Counter()
     for event in all_events:
-        if isinstance(event, Finish):
-            sums.update(dict(ended(event)))
-        elif isinstance(event, EmissionsRecorded):
-            sums.update(dict(burnt(event)))
-    return +sums
+        for one_day, found in parts(event):
+            if of_day in ("", one_day):
+                for name, amount in found:
+                    sums[name] += amount
+    return nonzero(sums)
+
+
+def nonzero(sums: dict[str, int]) -> dict[str, int]:
+    return {name: amount for name, amount in sums.items() if amount}
+
+
+def whole(rows: list[Row]) -> dict[str, int]:
+    """The sums of all rows, those by method and source among them."""
+    sums: Counter[str] = Counter()
+    for row in rows:
+        for prefix, found in (("", row.sums), (METHOD, row.methods), (SOURCE, row.sources)):
+            for name, amount in found.items():
+                sums[prefix + name] += amount
+    return nonzero(sums)
 
 
 def taught(all_events: list[Any], kind: str) -> Learned:
@@ -90,7 +166,10 @@ def taught(all_events: list[Any], kind: str) -> Learned:
     counts: Counter[int] = Counter()
     energy = run = 0
     for event in all_events:
-        if isinstance(event, JobStarted) or (event.type, event.pool) != (kind, "eco"):
+        if isinstance(event, JobStarted | EmissionsSettled) or (event.type, event.pool) != (
+            kind,
+            "eco",
+        ):
             continue
         if isinstance(event, EmissionsRecorded):
             energy += event.energy_mj
@@ -107,44 +186,46 @@ def taught(all_events: list[Any], kind: str) -> Learned:
 async def test_any_order_batching_and_repetition_gives_the_sum_of_the_parts(
     server_url: str, all_events: list[Any], chance: random.Random, batches: int
 ) -> None:
-    """Each event is an entry of a stream, delivered up to three times."""
+    """Entries of a stream hold up to four events each and are delivered up to three times."""
     topology = Topology(Partition(f"t{uuid.uuid4().hex[:8]}"))
     redis = connect(server_url)
     committer = Committer(connect(server_url), topology.partition)
     stream, entries = topology.completions, []
     try:
         await redis.execute_command("XGROUP", "CREATE", stream, "g", "0", "MKSTREAM")
-        for event in all_events:
+        left = chance.sample(all_events, len(all_events))
+        while left:
+            size = chance.randint(1, 4)
+            batch, left = left[:size], left[size:]
             entry_id = (await redis.xadd(stream, {"a": "b"})).decode()
-            entries += [(entry_id, event)] * chance.randint(1, 3)
+            entries += [(entry_id, batch)] * chance.randint(1, 3)
         if all_events:
             await redis.execute_command("XREADGROUP", "GROUP", "g", "c", "STREAMS", stream, ">")
         chance.shuffle(entries)
         for number in range(batches):
-            changes = []
-            for entry_id, event in entries[number::batches]:
+            done = []
+            for entry_id, batch in entries[number::batches]:
                 change = Transaction().require_ack(stream, "g", entry_id)
-                account(change, topology, event, "here")
-                changes.append(change)
-            await committer.commit(changes)
-        days = {
-            name: await redis.hgetall(topology.totals(name))  # type: ignore[misc]
-            for name in (day(START + n * DAY) for n in range(4))
-        }
-        (whole,) = report(days, ()) or [None]
-        sums = Counter(whole.sums) if whole is not None else Counter()
-        assert +sums == expected(all_events)
+                account(change, topology, batch, "here")
+                done.append(change)
+            await committer.commit(done)
+        days = {name: await redis.hgetall(topology.totals(name)) for name in DAYS}  # type: ignore[misc]
+        assert whole(report(days, ())) == expected(all_events)
         for by in (("day",), ("project",), ("type", "pool"), ("day", "zone", "project")):
-            parts: Counter[str] = Counter()
-            for row in report(days, by):
-                parts.update(row.sums)
-            assert +parts == +sums, by
+            assert whole(report(days, by)) == expected(all_events), by
         for kind in ("a", "b"):
             fields = await redis.hgetall(topology.durations(kind, "eco"))  # type: ignore[misc]
             assert Learned.parse(fields) == taught(all_events, kind)
         for row in report(days, ("day",)):
-            of_day = [each for each in all_events if day(each.at) == row.group["day"]]
-            assert +Counter(row.sums) == expected(of_day)
+            assert whole([row]) == expected(all_events, row.group["day"])
+        ever: Counter[str] = Counter()
+        for field, value in (await redis.hgetall(topology.ever)).items():  # type: ignore[misc]
+            ever[field.decode().split("|")[0]] += int(value)
+        assert nonzero(ever) == {
+            name: amount for name, amount in expected(all_events).items() if name in EVER
+        }
+        dated = {day(each.at) for each in all_events if isinstance(each, DATED)}
+        assert {each.decode() for each in await redis.zrange(topology.days, 0, -1)} == dated
     finally:
         await redis.unlink(stream, *[k async for k in redis.scan_iter(topology.partition.key("*"))])
         await redis.aclose()
@@ -173,3 +254,57 @@ def test_avoided_is_baseline_less_emitted_and_may_be_negative() -> None:
         ("zone",),
     )
     assert (row.group, row.avoided_ug) == ({"zone": "DE"}, -2)
+
+
+def test_what_follows_from_the_sums() -> None:
+    sums = {
+        "emissions_ug": 600,
+        "restated_ug": -100,
+        "baseline_ug": 1000,
+        "baseline_restated_ug": 50,
+        "embodied_ug": 20,
+        "completed": 2,
+        "failed": 1,
+        "wait_ms": 7000,
+        "energy_mj": 1000,
+        "uncertain_mj": 300,
+        "bounded_baseline_ug": 900,
+        "bounded_ug": 500,
+        "bound_ug": 400,
+        "method:rapl": 1000,
+        "source:s, average": 600,
+    }
+    fields = {f"{name}|p|a|fast|DE".encode(): b"%d" % each for name, each in sums.items()}
+    (row,) = report({"2020-06-01": fields}, ())
+    assert row.derived() == {
+        "jobs": 3,
+        "avoided_ug": 400,
+        "emitted_now_ug": 500,
+        "baseline_now_ug": 1050,
+        "avoided_now_ug": 550,
+        "share_reached": 0.8,
+        "mean_wait_ms": 3500,
+        "sci_ug": 260,
+        "uncertainty": 0.3,
+        "methods": {"rapl": 1000},
+        "sources": {"s, average": 600},
+    }
+
+
+def test_nothing_is_said_of_what_is_not_known() -> None:
+    (row,) = report({"2020-06-01": {b"attempts|p|a|fast|DE": b"1"}}, ())
+    derived = row.derived()
+    for name in ("share_reached", "mean_wait_ms", "sci_ug", "uncertainty"):
+        assert derived[name] is None
+    (line,) = list(csv.DictReader(io.StringIO(to_csv([row], ()))))
+    assert (line["attempts"], line["sci_ug"]) == ("1", "")
+
+
+@given(st.lists(st.sampled_from(["=1+1", "@x", "-y", "+z", 'a,"b"', "plain"]), min_size=1))
+def test_a_spreadsheet_takes_no_name_for_a_formula(names: list[str]) -> None:
+    rows = [Row({"project": name}, dict.fromkeys(METRICS, -5)) for name in names]
+    read = list(csv.DictReader(io.StringIO(to_csv(rows, ("project",)))))
+    assert [each["project"].lstrip("'") for each in read] == names
+    for each in read:
+        assert each["project"][0] not in "=+-@"
+        assert each["energy_mj"] == "-5"  # a number is none
