@@ -210,8 +210,13 @@ class Writer:
         self.bytes = 0
         self._path = folder / f".{uuid.uuid4().hex}{_TEMPORARY}"
         self._file = _Hashing(self._path)
-        # Without a time of its own in it, a file depends on its entries alone.
-        self._gzip = gzip.GzipFile("", "wb", 6, self._file, mtime=0)
+        try:
+            # Without a time of its own in it, a file depends on its entries alone.
+            self._gzip = gzip.GzipFile("", "wb", 6, self._file, mtime=0)
+        except OSError:  # it has a header
+            self._file.discard()
+            self._path.unlink()
+            raise
 
     @property
     def full(self) -> bool:

@@ -80,6 +80,7 @@ class Archiver:
         self._archive = archive
         self._partition = partition
         self._key = partition.key
+        self._at_home = False
 
     async def keep(self, stream: str, keep: Keep) -> int:
         """Archive and trim what need not stay live of a stream that is sealed (streams are named
@@ -95,7 +96,8 @@ class Archiver:
         async with self._alone() as alone:
             if not alone:
                 return 0
-            await self._recover(stream)
+            if await self._recover(stream):
+                await self._trim(stream, keep)
             while chosen := await self._due(stream, keep):
                 file = await self._write(stream, chosen)
                 if file is None or not await self._say(file):
@@ -143,25 +145,37 @@ class Archiver:
         finally:
             lock.__exit__(None, None, None)
 
-    async def _recover(self, stream: str) -> None:
-        """Bring files and server to agree on what is archived."""
+    async def _recover(self, stream: str) -> bool:
+        """Bring files and server to agree on what is archived; True if the server has learned
+        of a file by it."""
         await to_thread.run_sync(self._archive.sweep, stream)
         archived, files = await self._archived(stream), await self._files(stream)
-        if archived != BEGIN and archived not in {each.last for each in files}:
-            raise ArchiveError(
-                f"{self._archive.root} does not hold the entries of {stream} up to {archived},"
-                " which were archived: is it the right directory?"
-            )
+        if not self._at_home or archived not in {BEGIN, *(each.last for each in files)}:
+            await self._check_home()
+        learned = False
         for file in files:
             if entry_order(file.last) <= entry_order(archived):
                 continue
             if not await to_thread.run_sync(file.checksum.exists):
                 await to_thread.run_sync(self._archive.discard, file)
             elif file.after == archived and await self._is_live(file) and await self._say(file):
-                archived = file.last
+                archived, learned = file.last, True
             else:
                 aside = await to_thread.run_sync(self._archive.set_aside, file)
                 log.warning("a file that is no part of the stream was set aside", file=str(aside))
+        return learned
+
+    async def _check_home(self) -> None:
+        """Raises ArchiveError for a directory that is not where archiving has come so far."""
+        rows: Any = await self._redis.hgetall(self._key(ARCHIVED))
+        for name, last in rows.items():
+            files = await self._files(name.decode())
+            if last.decode() not in {each.last for each in files}:
+                raise ArchiveError(
+                    f"{self._archive.root} does not hold the entries of {name.decode()} up to"
+                    f" {last.decode()}, which were archived: is it the right directory?"
+                )
+        self._at_home = True
 
     async def _is_live(self, file: ArchiveFile) -> bool:
         """Whether the file holds the very entries that are live."""
