@@ -207,6 +207,7 @@ class JobDispatched(Event, frozen=True, kw_only=True):
     spec: Spec
     decision: Decision
     failures: int = 0  # attempts that failed before
+    replans: int = 0  # deferrals that changed its plan before
     fast_energy: float = 1.0
     fast_length: float = 1.0
 
@@ -353,13 +354,15 @@ class EmissionsSettled(Event, frozen=True, kw_only=True):
 
 class RoleStarted(Event, frozen=True, kw_only=True):
     """A component began to work by this configuration (without commands, environments and the
-    sources of signals, which may hold secrets). What it decides can be checked by it."""
+    sources of signals, which may hold secrets). What it decides can be checked by it. `clock`:
+    the grid clock that it then found, as in the `clock` hash; empty: wall time."""
 
     event_type: ClassVar[str] = "role.started"
     role: str
     name: str
     version: str
     config: msgspec.Raw
+    clock: dict[str, str] = {}
 
 
 class OperatorActed(Event, frozen=True, kw_only=True):

@@ -158,7 +158,13 @@ class Runtime:
     async def announce(self, role: str, name: str, committer: Committer) -> None:
         """Put on record that a component begins to work, and by which configuration; unless
         stopped before the server took it."""
-        event = RoleStarted(role=role, name=name, version=__version__, config=public(self.config))
+        event = RoleStarted(
+            role=role,
+            name=name,
+            version=__version__,
+            config=public(self.config),
+            clock=self.clock.fields(),
+        )
         emit = Transaction().emit(self.topology.operations, envelope(event, role))
         waits = backoff()
         while not self.stop.is_set():

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
-from carbon_orchestrator.config import Config
+from carbon_orchestrator.config import Config, PolicyName
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Considered, Decision, Spec
 from carbon_orchestrator.router.expectation import Done, RunTimes, expected, left, longest
 from carbon_orchestrator.router.greenest import GreenestSlots, GreenestWindow
 from carbon_orchestrator.router.outlook import Outlook
+from carbon_orchestrator.router.policies import recorded_policy
 from carbon_orchestrator.router.policy import Defer, Dispatch, JobView, Policy, Site
-from carbon_orchestrator.router.run_now import RunNow
-from carbon_orchestrator.router.threshold import Threshold
 from carbon_orchestrator.topology import Lane
 
 _encode = msgspec.json.Encoder().encode
@@ -23,19 +23,29 @@ NOTHING_DONE = Done()
 _PATIENCE = 0.2
 
 
+#: The version that decides today, of each policy.
+_VERSIONS: dict[PolicyName, int] = {
+    "run_now": 1,
+    "threshold": 1,
+    "greenest_window": 1,
+    "greenest_slots": 1,
+}
+
+
 def policy_of(config: Config) -> tuple[Policy, msgspec.Raw]:
     """The configured policy, and its parameters as JSON for the record."""
+    params: Any
     match config.policy:
         case "run_now":
-            return RunNow(), msgspec.Raw(b"{}")
+            params = {}
         case "threshold":
-            return Threshold(), msgspec.Raw(_encode(config.threshold))
+            params = config.threshold
         case "greenest_window":
-            window = GreenestWindow.of(config.greenest)
-            return window, msgspec.Raw(_encode(window))
+            params = GreenestWindow.of(config.greenest)
         case "greenest_slots":
-            slots = GreenestSlots.of(config.greenest)
-            return slots, msgspec.Raw(_encode(slots))
+            params = GreenestSlots.of(config.greenest)
+    encoded = msgspec.Raw(_encode(params))
+    return recorded_policy(config.policy, _VERSIONS[config.policy], encoded), encoded
 
 
 def view(
@@ -88,8 +98,10 @@ def on_record(
     policy: Policy,
     params: msgspec.Raw,
     now: int,
+    home: str,
+    ended_id: str | None = None,
 ) -> Decision:
-    """The decision with all that it was made from."""
+    """The decision with all that it was made from; `ended_id` as in Decision."""
     outlook = sites[0].outlook
     for site in sites:
         if site.outlook.zone == answer.zone:
@@ -114,11 +126,12 @@ def on_record(
         latest_start=answer.latest_start,
         reason=answer.reason,
     )
-    if not policy.forecasts and len(sites) == 1:
+    if not policy.forecasts and len(sites) == 1 and answer.zone == home:
         return decision
     return msgspec.structs.replace(
         decision,
-        zone=answer.zone,
+        zone=None if answer.zone == home else answer.zone,
+        ended_id=ended_id,
         considered=[
             Considered(
                 site.outlook.zone,

@@ -47,6 +47,17 @@ SOURCE = "router"
 _encode = msgspec.json.Encoder().encode
 
 
+def submitted_id(message: Message, partition: int) -> str:
+    """The id of the job that a `job.submitted` is about."""
+    event: JobSubmitted = message.event
+    if event.job_id is not None and is_job_id(event.job_id, partition):
+        return event.job_id
+    if message.id is not None:
+        # CloudEvents: the same source and id is the same event, however often it comes.
+        return derived_job_id(partition, "event", message.source or "", message.id)
+    return derived_job_id(partition, "entry", message.entry_id, str(message.index))
+
+
 class Known(NamedTuple):
     """What the router knows at one moment, besides the jobs. `now` in grid ms; `speed`: grid ms
     per wall ms; `ended_id`: the last completion that the room in `sites` takes account of."""
@@ -80,7 +91,7 @@ class Routing:
         """The first decision about a job; `arrived` is when its entry came."""
         now = known.now
         event: JobSubmitted = message.event
-        job_id = self._job_id(message)
+        job_id = submitted_id(message, self.topology.partition.number)
         at = event.submitted_at if event.submitted_at is not None else arrived
         transaction = Transaction()
         try:
@@ -129,19 +140,9 @@ class Routing:
                 fields,
                 self.retention_s,
             )
-            self._hand_over(transaction, spec, 1, 0, answer, decision, known.learned)
+            self._hand_over(transaction, spec, 1, (0, 0), answer, decision, known.learned)
         self._book(transaction, known.sites, decision)
         return transaction
-
-    def _job_id(self, message: Message) -> str:
-        number = self.topology.partition.number
-        event: JobSubmitted = message.event
-        if event.job_id is not None and is_job_id(event.job_id, number):
-            return event.job_id
-        if message.id is not None:
-            # CloudEvents: the same source and id is the same event, however often it comes.
-            return derived_job_id(number, "event", message.source or "", message.id)
-        return derived_job_id(number, "entry", message.entry_id, str(message.index))
 
     def _rejected(
         self,
@@ -240,8 +241,8 @@ class Routing:
                 # A cancellation that came since the record was read must not be lost.
                 only_if={**same, "cancel": ""},
             )
-            failures = waiting.failures
-            self._hand_over(transaction, spec, attempt, failures, answer, decision, known.learned)
+            before = waiting.failures, waiting.replans
+            self._hand_over(transaction, spec, attempt, before, answer, decision, known.learned)
         self._write(transaction, plan, -1)
         self._book(transaction, known.sites, decision)
         return transaction
@@ -345,11 +346,10 @@ class Routing:
         job = view(spec, self.config, known.learned, known.speed, self.policy, done)
         sites = known.sites.of(spec.zones if zone is None else [zone], job, known.now)
         answer = self.policy.decide(job, sites, known.now)
-        decision = on_record(answer, job, sites, self.policy, self.params, known.now)
-        zone = None if decision.zone == self.config.zone else decision.zone
-        if decision.zone is not None:
-            decision = msgspec.structs.replace(decision, zone=zone, ended_id=known.ended_id)
-        return answer, decision
+        home, ended_id = self.config.zone, known.ended_id
+        return answer, on_record(
+            answer, job, sites, self.policy, self.params, known.now, home, ended_id
+        )
 
     def _wake(self, answer: Defer, known: Known) -> int:
         return wake(answer, known.sites.outlooks[answer.zone], self.policy)
@@ -376,17 +376,19 @@ class Routing:
         transaction: Transaction,
         spec: Spec,
         attempt: int,
-        failures: int,
+        before: tuple[int, int],
         answer: Dispatch,
         decision: Decision,
         learned: RunTimes,
     ) -> None:
+        """`before`: its failures and replans."""
         energy, length = self._on_fast.of(spec.type, answer.pool, learned)
         event = JobDispatched(
             attempt=attempt,
             spec=spec,
             decision=decision,
-            failures=failures,
+            failures=before[0],
+            replans=before[1],
             fast_energy=energy,
             fast_length=length,
         )

@@ -71,6 +71,7 @@ class SignalRole:
                 if not isinstance(error, CommitUnknown) and not is_transient(error):
                     raise
                 await stop.sleep(next(waits))
+        await self.runtime.announce("signal", self.runtime.consumer_name("signal"), self._committer)
         async with anyio.create_task_group() as tasks:
             for zone in self.zones:
                 tasks.start_soon(zone.run)

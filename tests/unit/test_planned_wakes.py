@@ -8,7 +8,7 @@ from carbon_orchestrator.config import Config, GreenestConfig, JobType, complete
 from carbon_orchestrator.events import IntensityObserved, JobSubmitted, Pool
 from carbon_orchestrator.router.expectation import Done
 from carbon_orchestrator.router.outlook import Bands, outlook
-from carbon_orchestrator.router.routing import Known, Routing
+from carbon_orchestrator.router.routing import Known, Routing, submitted_id
 from carbon_orchestrator.router.sites import Sites
 from carbon_orchestrator.router.waiting import (
     WAITING_FIELDS,
@@ -65,7 +65,7 @@ async def test_a_plan_within_the_present_step_waits_for_no_intensity(
     submitted = JobSubmitted(type="x", deadline="6h", expected_duration="90m")
     message = Message("1-0", 0, submitted, "id", "source")
     entry = Entry("jobs", "1-0", (message,))
-    job_id = routing._job_id(message)
+    job_id = submitted_id(message, 0)
 
     async def wake() -> float | None:
         return await redis.zscore(topology.wake, job_id)

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from carbon_orchestrator.config import Config, JobType, ThresholdConfig, complete
 from carbon_orchestrator.events import CancelRequested, IntensityObserved, JobSubmitted
 from carbon_orchestrator.router.outlook import Bands, Outlook, outlook
-from carbon_orchestrator.router.routing import Known, Routing
+from carbon_orchestrator.router.routing import Known, Routing, submitted_id
 from carbon_orchestrator.router.sites import Sites
 from carbon_orchestrator.router.waiting import WAITING_FIELDS, Waiting, waiting
 from carbon_orchestrator.signal.series import Series
@@ -52,7 +52,7 @@ class Desk:
     async def submit(self, intensity: float, **fields: Any) -> bool:
         message = Message("1-0", 0, JobSubmitted(type="x", **fields), "id", "source")
         entry = Entry("jobs", "1-0", (message,))
-        self.job_id = self.routing._job_id(message)
+        self.job_id = submitted_id(message, 0)
         change = self.routing.submitted(message, entry, NOW, known(intensity))
         return await self.committer.apply(change)
 
