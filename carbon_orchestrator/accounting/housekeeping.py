@@ -1,34 +1,23 @@
-"""Bounds what grows: trims streams, removes silent consumers, forgets expired jobs and the books
-of the past."""
+"""Bounds what grows besides the streams: removes silent consumers, forgets expired jobs and the
+books of the past."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
-
+from carbon_orchestrator.accounting.rounds import rounds
 from carbon_orchestrator.clock import wall_ms
-from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.lifecycle import TERMINAL
 from carbon_orchestrator.router.capacity import BUCKET_MS
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC
 from streams.commit import Transaction
-from streams.errors import CommitUnknown, is_transient
 from streams.group import Group
-from streams.retention import trim
-from streams.retry import backoff
-from streams.stop import Stop
-
-log = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS = 30.0
 _CONSUMER_IDLE_MS = 10 * 60_000
 _CHUNK = 1000
-#: Intensities are history too: forecasters and baselines look back.
-_INTENSITY_MS = 45 * 86_400_000
-_INTENSITY_ENTRIES = 10_000
 
 
 class Housekeeping:
@@ -41,33 +30,11 @@ class Housekeeping:
 
     async def run(self) -> None:
         """Tidy now and then, until stopped."""
-        stop: Stop = self._runtime.stop
-        waits = backoff()
-        while not stop.is_set():
-            try:
-                await self.tidy()
-                waits = backoff()
-                await stop.sleep(_PAUSE_SECONDS)
-            except Exception as error:
-                if not isinstance(error, CommitUnknown) and not is_transient(error):
-                    log.exception("housekeeping failed, going on")
-                await stop.sleep(next(waits))
+        await rounds(self._runtime.stop, _PAUSE_SECONDS, "housekeeping", self.tidy)
 
     async def tidy(self) -> None:
         """All of it, once."""
-        topology, retention = self._runtime.topology, self._runtime.config.retention
-        older_than_ms = milliseconds(retention.streams)
-        for stream in topology.streams:
-            if stream == topology.dead_letters:
-                continue  # only an operator removes those
-            intensity = stream == topology.intensity
-            await trim(
-                self._client,
-                stream,
-                older_than_ms=_INTENSITY_MS if intensity else older_than_ms,
-                max_entries=_INTENSITY_ENTRIES if intensity else retention.max_entries,
-                groups=[name for name, lanes in topology.groups.items() if stream in lanes],
-            )
+        topology = self._runtime.topology
         for name, lanes in topology.groups.items():
             await Group(self._client, CODEC, name, "", lanes).remove_idle(_CONSUMER_IDLE_MS)
         for state in sorted(TERMINAL):

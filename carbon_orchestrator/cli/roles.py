@@ -260,14 +260,25 @@ def worker(
 
 
 def accounting(
-    *, redis: Redis = DEFAULT_REDIS, config: ConfigFile = None, log_level: LogLevel = "info"
+    *,
+    archive: Path | None = None,
+    redis: Redis = DEFAULT_REDIS,
+    config: ConfigFile = None,
+    log_level: LogLevel = "info",
 ) -> None:
-    """Sum up energy and emissions, and keep the streams bounded."""
+    """Sum up energy and emissions, keep the record of all events, and the streams bounded.
+
+    Parameters
+    ----------
+    archive
+        Directory that old events are moved to, shared by all roles of this kind; by default as
+        configured, else the data directory's "archive".
+    """
 
     async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
         from carbon_orchestrator.accounting.component import Accounting
 
-        return Accounting(runtime).run
+        return Accounting(runtime, archive).run
 
     serve(redis, config, log_level, part, by_the_clock=False)
 

@@ -128,7 +128,7 @@ class Deployment:
         return self._part(Router)
 
     def accounting(self) -> Part:
-        return self._part(Accounting)
+        return self._part(lambda runtime: Accounting(runtime, self.data / "archive"))
 
     def worker(self, pool: Pool, slots: int | None = None, zone: str | None = None) -> Part:
         return self._part(

@@ -114,34 +114,6 @@ async def keeper(house: Deployment) -> tuple[Runtime, Housekeeping]:
     return runtime, Housekeeping(runtime)
 
 
-async def test_streams_are_trimmed_but_nothing_that_waits_is_lost(deploy: Deploy) -> None:
-    house = deploy(retention=Retention(streams=0, max_entries=1))
-    await house.all()
-    done = [await house.post("quick", urgency="urgent") for _ in range(300)]
-    await house.counted("completed", 300)
-    holder = await house.post("hold", urgency="urgent")
-    await house.reach(holder, "running")
-    await house.settled_router()
-    for part in house.parts[1:]:
-        if part.role is not None and part.role.__class__.__name__ != "WorkerRole":
-            await part.stop()
-    waiting = [await house.post("quick", urgency="urgent") for _ in range(3)]
-    before = await house.redis.xlen(house.topology.jobs_urgent)
-    runtime, housekeeping = await keeper(house)
-    await housekeeping.tidy()
-    await housekeeping.tidy()
-    assert await house.redis.xlen(house.topology.jobs_urgent) < before
-    pending = await house.redis.xpending(house.topology.dispatch("fast", "urgent"), "worker")
-    assert pending["pending"] == 1
-    house.router()
-    for job_id in waiting:
-        await house.reach(job_id, "completed")
-    house.release()
-    await house.reach(holder, "completed")
-    assert len(done) == 300
-    await runtime.aclose()
-
-
 async def test_expired_jobs_leave_the_lists(deploy: Deploy) -> None:
     house = deploy(retention=Retention(jobs=1))
     await house.all()
