@@ -22,7 +22,7 @@ from streams.event import entry_order
 from streams.history import ARCHIVED, BEGIN
 from streams.keys import Partition
 from streams.lines import RawEntry
-from streams.retention import NOTHING, Limit, finished, past, trim
+from streams.retention import NOTHING, Limit, finished, past, trim_archived
 from streams.scripts import ARCHIVED as SET_ARCHIVED
 from streams.sealing import CHAIN
 
@@ -217,11 +217,6 @@ class Archiver:
         return bool(await SET_ARCHIVED(self._redis, keys, [file.stream, file.after, file.last]))
 
     async def _trim(self, stream: str, keep: Keep) -> None:
-        await trim(
-            self._redis,
-            self._key(stream),
-            older_than_ms=keep.older_than_ms,
-            max_entries=keep.max_entries,
-            groups=keep.groups,
-            archived=await self._archived(stream),
-        )
+        archived = await self._archived(stream)
+        if archived != BEGIN:
+            await trim_archived(self._redis, self._key(stream), archived, keep.groups)

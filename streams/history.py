@@ -100,6 +100,27 @@ class History:
             for source in sources:
                 await source.aclose()  # type: ignore[attr-defined]
 
+    async def strays(self, stream: str) -> list[str]:
+        """Ids of live entries that do not belong there: they are at or below what is archived,
+        and not, as while they wait to be trimmed, the very same. At most a page of them."""
+        archived, _ = await self._look(stream, BEGIN, BEGIN)
+        if self.redis is None or archived in (None, BEGIN):
+            return []
+        rows: Any = await self.redis.execute_command(
+            "XRANGE", self.partition.key(stream), "-", archived, "COUNT", _PAGE
+        )
+        if not rows:
+            return []
+        live = {row[0].decode(): tuple(row[1]) for row in rows}
+        ids = list(live)
+        ms, sequence = entry_order(ids[0])
+        before = f"{ms}-{sequence - 1}" if sequence else last_of_ms(max(0, ms - 1))
+        async for page in self._archived(stream, before, archived, ids[-1]):
+            for entry_id, fields in page:
+                if live.get(entry_id) == fields:
+                    del live[entry_id]
+        return list(live)
+
     async def file_of(self, stream: str, entry_id: str) -> Path | None:
         """The archive's file that an entry of this id is in, or would be."""
         if self.archive is None:

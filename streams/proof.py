@@ -248,8 +248,13 @@ class _Proving:
     async def _segment(self, seal: SegmentSealed, cursor: _Cursor) -> None:
         after = cursor.after
         if not _follows(after, seal):
-            cursor.failed = True
-            await self._differs(seal, "is not after the one before", after, seal.first)
+            self._find(
+                stream=seal.stream,
+                what=f"segment {seal.number} is not after the one before",
+                seal=seal.number,
+                expected=after,
+                found=f"{seal.first} to {seal.last}",
+            )
             return
         if await self._beyond(seal, cursor):
             self._missing[seal.stream] = self._missing.get(seal.stream, 0) + 1
@@ -288,6 +293,13 @@ class _Proving:
                 continue
             try:
                 counts[stream] = await cursor.remaining()
+                if strays := await self._history.strays(stream):
+                    self._find(
+                        stream=stream,
+                        what="live entries among those that are archived, which are others",
+                        first=strays[0],
+                        last=strays[-1],
+                    )
             except _UNREADABLE as error:
                 self._unreadable(stream, error)
         return counts

@@ -1,5 +1,4 @@
-"""Trimming: streams stay bounded, but nothing undelivered or pending is ever cut off, nor, where
-there is an archive, what is not in it."""
+"""Trimming: streams stay bounded, but nothing undelivered or pending is ever cut off."""
 
 from __future__ import annotations
 
@@ -46,27 +45,33 @@ async def trim(
     older_than_ms: int,
     max_entries: int,
     groups: Collection[str] = (),
-    archived: str | None = None,
 ) -> int:
     """Trim entries that every group is done with, if they are older than `older_than_ms`
-    (server clock) or beyond the newest `max_entries`; with `archived`, only up to that id.
-    Returns how many went. Approximate trimming never goes past the limit.
+    (server clock) or beyond the newest `max_entries`. Returns how many went.
+    Approximate trimming never goes past the limit.
     """
     limit = await finished(redis, stream, groups)
-    if archived is not None:
-        limit = min(limit, past(archived))
-    if limit == NOTHING:
-        return 0
     seconds, _ = await redis.time()
-    trimmed = await _trim_below(redis, stream, min((seconds * 1000 - older_than_ms, 0), limit))
+    old = (seconds * 1000 - older_than_ms, 0)
+    trimmed = await _trim_below(redis, stream, min(old, limit), "~")
     surplus = await redis.xlen(stream) - max_entries
     if surplus > 0:
-        trimmed += await _trim_below(redis, stream, limit, "LIMIT", surplus)
+        trimmed += await _trim_below(redis, stream, limit, "~", "LIMIT", surplus)
     return trimmed
 
 
-async def _trim_below(redis: Redis, stream: str, limit: Limit, *options: str | int) -> int:
+async def trim_archived(
+    redis: Redis, stream: str, archived: str, groups: Collection[str] = ()
+) -> int:
+    """Trim all entries up to this id that every group is done with. Returns how many went."""
+    limit = min(await finished(redis, stream, groups), past(archived))
+    return await _trim_below(redis, stream, limit, "=")
+
+
+async def _trim_below(
+    redis: Redis, stream: str, limit: Limit, exactly: str, *options: str | int
+) -> int:
     if limit <= NOTHING:
         return 0
     minimum = f"{limit[0]}-{limit[1]}"
-    return int(await redis.execute_command("XTRIM", stream, "MINID", "~", minimum, *options))
+    return int(await redis.execute_command("XTRIM", stream, "MINID", exactly, minimum, *options))

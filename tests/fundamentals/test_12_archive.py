@@ -202,14 +202,14 @@ def kill_at(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
         monkeypatch.setattr(archiver, "SET_ARCHIVED", said)
     else:
-        trim = archiver.trim
+        trim = archiver.trim_archived
 
-        async def second(*given: Any, **more: Any) -> int:
+        async def second(*given: Any) -> int:
             if next(calls) == 2:
                 raise Killed(step)
-            return await trim(*given, **more)
+            return await trim(*given)
 
-        monkeypatch.setattr(archiver, "trim", second)
+        monkeypatch.setattr(archiver, "trim_archived", second)
 
 
 @pytest.mark.parametrize("step", STEPS)
