@@ -37,6 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data: Path
     host: str = "127.0.0.1"
     port: int = 8000
+    require_keys: bool = False
+    insecure: bool = False
     redis: str | None = None
     redis_port: int = 6390
     signal: tuple[str, ...] = ("simulated",)  # the home zone's sources, in order of preference
@@ -133,7 +135,13 @@ async def _roles(
         if not await runtime.ready():
             return
         await source.establish_clock()
-        gateway = Gateway(runtime, settings.host, settings.port)
+        gateway = Gateway(
+            runtime,
+            settings.host,
+            settings.port,
+            require_keys=settings.require_keys,
+            insecure=settings.insecure,
+        )
         meter = meter_of(config)
         workers = [WorkerRole(runtime, pool, data.path, guardian, meter=meter) for pool in POOLS]
         router = Router(runtime)

@@ -66,6 +66,11 @@ def is_job_id(text: str, partition: int) -> bool:
     return _JOB_ID.fullmatch(text) is not None and text.endswith(f"-{partition}")
 
 
+def is_name(text: str) -> bool:
+    """Whether `text` may be a project's name, or anything else that a person names."""
+    return _NAME.fullmatch(text) is not None
+
+
 def accept(
     submitted: JobSubmitted,
     config: Config,
@@ -86,7 +91,7 @@ def accept(
         raise Invalid("the payload must be a JSON object", "payload")
     if not _is_text(submitted.payload):
         raise Invalid("the payload must be UTF-8 text", "payload")
-    if not _NAME.fullmatch(submitted.project):
+    if not is_name(submitted.project):
         raise Invalid("a project is 1-64 letters, digits and _ . @ / -", "project")
     _check_labels(submitted.labels)
     _check_zones(submitted.zones, config)
@@ -167,7 +172,7 @@ def _check_labels(labels: dict[str, str]) -> None:
     if len(labels) > _MAX_LABELS:
         raise Invalid(f"at most {_MAX_LABELS} labels", "labels")
     for name, value in labels.items():
-        if not _NAME.fullmatch(name):
+        if not is_name(name):
             raise Invalid("a label's name is 1-64 letters, digits and _ . @ / -", "labels")
         if len(value) > _MAX_LABEL:
             raise Invalid(f"a label's value has at most {_MAX_LABEL} characters", f"labels.{name}")

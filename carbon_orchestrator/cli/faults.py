@@ -13,6 +13,7 @@ from cyclopts import App
 
 from carbon_orchestrator.config import ConfigError
 from carbon_orchestrator.data_dir import DataDirError
+from carbon_orchestrator.gateway.exposed import Exposed
 from carbon_orchestrator.signal.provider import SignalError
 from streams.embedded import EmbeddedError
 from streams.errors import CommitUnknown, Forbidden, Refused, is_transient
@@ -58,7 +59,7 @@ def told(app: App, tokens: list[str] | None = None) -> int:
 def _status(fault: BaseException) -> int | None:
     if isinstance(fault, Failure):
         return fault.status
-    if isinstance(fault, ConfigError | DataDirError | EmbeddedError | SignalError):
+    if isinstance(fault, ConfigError | DataDirError | EmbeddedError | Exposed | SignalError):
         return USAGE
     if isinstance(fault, CommitUnknown | Refused) or is_transient(fault):
         return UNREACHABLE

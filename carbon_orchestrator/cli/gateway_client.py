@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -11,6 +13,21 @@ from carbon_orchestrator import __version__
 from carbon_orchestrator.cli.faults import NOT_WELL, UNREACHABLE, USAGE, Failure
 
 _MOST_BYTES = 256 << 20
+_MOST_KEY = 4096
+
+
+def api_key(file: Path | None) -> str | None:
+    """The API key in `file`, else in $CARBON_API_KEY; None if there is neither. Raises Failure."""
+    if file is None:
+        return os.environ.get("CARBON_API_KEY", "").strip() or None
+    try:
+        with file.open() as opened:
+            key = opened.read(_MOST_KEY).strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"--api-key-file {file}: {error}", USAGE) from None
+    if not key or not key.isascii() or not key.isprintable():
+        raise Failure(f"--api-key-file {file}: there is no API key in it", USAGE)
+    return key
 
 
 class Unreachable(Failure):
@@ -23,11 +40,11 @@ class Unreachable(Failure):
 class GatewayClient:
     """Blocking; one connection per request. Every method raises Failure.
 
-    `url`: where the gateway serves, such as "http://127.0.0.1:8000". `timeout`: seconds
-    without a byte before it is taken for dead.
+    `url`: where the gateway serves, such as "http://127.0.0.1:8000". `key`: an API key, sent
+    with every request. `timeout`: seconds without a byte before it is taken for dead.
     """
 
-    def __init__(self, url: str, timeout: float = 15.0) -> None:
+    def __init__(self, url: str, key: str | None = None, timeout: float = 15.0) -> None:
         try:
             parts = urlsplit(url)
             self._host, self._port = parts.hostname or "", parts.port
@@ -39,6 +56,7 @@ class GatewayClient:
         self._secure = parts.scheme == "https"
         self._base = parts.path.rstrip("/")
         self._timeout = timeout
+        self._key = key
 
     def get(self, path: str, **query: str | int | None) -> Any:
         """The decoded body; query parameters that are None are left out."""
@@ -77,6 +95,8 @@ class GatewayClient:
                     " `carbon-orchestrator up`, or say where it is with --url or $CARBON_URL"
                 ) from None
             sent = {"User-Agent": f"carbon-orchestrator/{__version__}", "Connection": "close"}
+            if self._key is not None:
+                sent["Authorization"] = f"Bearer {self._key}"
             connection.request(method, self._base + path, body, sent | (headers or {}))
             response = connection.getresponse()
             content = response.read(_MOST_BYTES + 1)
@@ -130,6 +150,8 @@ def _failure(status: int, problem: dict[str, Any], retry_after: str | None) -> F
         and problem.get("type", "")[-12:] != "unknown-type"
     ):
         text = f"{field}: {text}"
+    if status == 401:
+        text += " (give a key in $CARBON_API_KEY or --api-key-file)"
     if status in (429, 503):
         again = f" (try again in {retry_after} s)" if retry_after else ""
         return Unreachable(f"{text}{again}")

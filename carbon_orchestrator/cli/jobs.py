@@ -15,6 +15,12 @@ from cyclopts import App, Parameter
 
 from carbon_orchestrator.cli import job_text, output
 from carbon_orchestrator.cli.faults import DONE, INTERRUPTED, NOT_WELL, USAGE, Failure
+from carbon_orchestrator.cli.gateway_options import (
+    DEFAULT_URL,
+    ApiKeyFile,
+    Url,
+    gateway_client,
+)
 from carbon_orchestrator.cli.output import Json
 from carbon_orchestrator.cli.quantities import duration, energy, moment
 from carbon_orchestrator.durations import seconds
@@ -24,8 +30,6 @@ from carbon_orchestrator.lifecycle import STATES, TERMINAL
 if TYPE_CHECKING:
     from carbon_orchestrator.cli.gateway_client import GatewayClient
 
-_DEFAULT_URL = "http://127.0.0.1:8000"
-Url = Annotated[str, Parameter(env_var="CARBON_URL", help="where the gateway serves")]
 _PAGE = 500
 _MOST_LISTED = 100_000
 _MOST_PAYLOAD = 16 << 20
@@ -38,12 +42,6 @@ def register(app: App) -> None:
     """Add these commands."""
     for command in (submit, jobs, job, cancel, report):
         app.command(command)
-
-
-def _client(url: str) -> GatewayClient:
-    from carbon_orchestrator.cli.gateway_client import GatewayClient
-
-    return GatewayClient(url)
 
 
 def submit(
@@ -64,7 +62,8 @@ def submit(
     wait: Annotated[bool, Parameter(negative="")] = False,
     wait_timeout: str = "24h",
     json: Json = False,
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
 ) -> int:
     """Submit a job; with --wait, tell each of its steps until it ends.
 
@@ -121,7 +120,7 @@ def submit(
         "zones": zone,
     }
     given = {name: value for name, value in body.items() if value not in (None, {}, False)}
-    client = _client(url)
+    client = gateway_client(url, api_key_file)
     # With a key of its own a submission whose answer was lost can be repeated, and is one job.
     key = idempotency_key if idempotency_key is not None else f"cli-{uuid.uuid4().hex}"
     created = client.submit(msgspec.json.encode(given), key)
@@ -183,7 +182,7 @@ def _labels(given: list[str]) -> dict[str, str]:
 
 
 def _follow(job_id: str, url: str) -> str:
-    where = "" if url == os.environ.get("CARBON_URL", _DEFAULT_URL) else f" --url {url}"
+    where = "" if url == os.environ.get("CARBON_URL", DEFAULT_URL) else f" --url {url}"
     return f"carbon-orchestrator job {job_id}{where}"
 
 
@@ -252,7 +251,8 @@ def jobs(
     state: Annotated[list[str] | None, Parameter(negative="")] = None,
     limit: int = 50,
     json: Json = False,
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """List jobs, the latest first.
 
@@ -265,7 +265,7 @@ def jobs(
     """
     if not 1 <= limit <= _MOST_LISTED:
         raise Failure(f"--limit must be 1 to {_MOST_LISTED}", USAGE)
-    client = _client(url)
+    client = gateway_client(url, api_key_file)
     found: list[Any] = []
     cursor: str | None = None
     while True:
@@ -295,7 +295,9 @@ def jobs(
         output.hint(f"there are more; see them with --limit {limit * 4}")
 
 
-def job(job_id: str, /, *, json: Json = False, url: Url = _DEFAULT_URL) -> None:
+def job(
+    job_id: str, /, *, json: Json = False, url: Url = DEFAULT_URL, api_key_file: ApiKeyFile = None
+) -> None:
     """Show all about one job: its plan, the reason of each decision, runs, energy, emissions.
 
     Parameters
@@ -303,7 +305,7 @@ def job(job_id: str, /, *, json: Json = False, url: Url = _DEFAULT_URL) -> None:
     job_id
         Its id, as `submit` and `jobs` print it.
     """
-    client = _client(url)
+    client = gateway_client(url, api_key_file)
     shown = client.job(job_id)
     if json:
         output.write_json(shown)
@@ -330,7 +332,9 @@ def _output_tail(run: Any) -> None:
     output.write("\n".join(f"  {output.printable(line)}" for line in lines[-_OUTPUT_LINES:]))
 
 
-def cancel(job_id: str, /, *, json: Json = False, url: Url = _DEFAULT_URL) -> None:
+def cancel(
+    job_id: str, /, *, json: Json = False, url: Url = DEFAULT_URL, api_key_file: ApiKeyFile = None
+) -> None:
     """Cancel a job that has not ended; one that runs is asked to end, then made to.
 
     Parameters
@@ -338,7 +342,7 @@ def cancel(job_id: str, /, *, json: Json = False, url: Url = _DEFAULT_URL) -> No
     job_id
         Its id.
     """
-    asked = _client(url).cancel(job_id)
+    asked = gateway_client(url, api_key_file).cancel(job_id)
     if json:
         output.write_json(asked)
         return
@@ -352,7 +356,8 @@ def report(
     since: Annotated[str | None, Parameter(name="--from")] = None,
     until: Annotated[str | None, Parameter(name="--to")] = None,
     json: Json = False,
-    url: Url = _DEFAULT_URL,
+    url: Url = DEFAULT_URL,
+    api_key_file: ApiKeyFile = None,
 ) -> None:
     """Energy and emissions: what was emitted, and what was avoided by waiting.
 
@@ -365,7 +370,7 @@ def report(
     until
         Last day.
     """
-    client = _client(url)
+    client = gateway_client(url, api_key_file)
     got = client.get("/emissions", **{"by": by, "from": since, "to": until})
     if json:
         output.write_json(got)

@@ -7,8 +7,9 @@ import sys
 from cyclopts import App
 
 from carbon_orchestrator import __version__
-from carbon_orchestrator.cli import jobs, operator, roles, signal, simulate
+from carbon_orchestrator.cli import contract, jobs, operator, roles, signal, simulate
 from carbon_orchestrator.cli.faults import told
+from carbon_orchestrator.cli.keys import keys
 
 app = App(
     name="carbon-orchestrator",
@@ -20,6 +21,8 @@ signal.register(app)
 jobs.register(app)
 operator.register(app)
 simulate.register(app)
+contract.register(app)
+app.command(keys)
 
 
 def main() -> None:

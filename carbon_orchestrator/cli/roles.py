@@ -40,6 +40,13 @@ Signals = Annotated[
 Policy = Annotated[
     PolicyName | None, Parameter(help="when and where jobs run, instead of the configuration's")
 ]
+RequireKeys = Annotated[
+    bool,
+    Parameter(negative="", help="API keys from loopback, too, as behind a proxy on this machine"),
+]
+Insecure = Annotated[
+    bool, Parameter(negative="", help="no API keys, wherever it listens: everybody may do all")
+]
 SIMULATED = ("simulated",)
 DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
 
@@ -59,14 +66,10 @@ def run_async(main: Callable[[], Awaitable[Any]]) -> Any:
     return anyio.run(main, backend_options={"use_uvloop": True})
 
 
-def loopback_only(host: str) -> None:
-    """Raises Failure for an address that others could reach: there are no API keys yet."""
-    if host not in ("127.0.0.1", "::1", "localhost"):
-        raise Failure(
-            f"refusing to listen on {host}: the API has no authentication yet, so it listens"
-            " on loopback only; put a proxy that authenticates in front of it",
-            USAGE,
-        )
+def both_ways(require_keys: bool, insecure: bool) -> None:
+    """Raises Failure where keys are asked for and done without at once."""
+    if require_keys and insecure:
+        raise Failure("--require-keys and --insecure: give one of them", USAGE)
 
 
 def point_in_time(option: str, text: str | None) -> int | None:
@@ -88,6 +91,8 @@ def up(
     speed: float | None = None,
     start: str | None = None,
     policy: Policy = None,
+    require_keys: RequireKeys = False,
+    insecure: Insecure = False,
     config: ConfigFile = None,
     log_level: LogLevel = "warning",
 ) -> None:
@@ -98,7 +103,7 @@ def up(
     port
         HTTP port.
     host
-        HTTP address; loopback only.
+        HTTP address; one that others can reach needs an API key first (`keys create`).
     data
         Directory for the server's files and checkpoints.
     redis
@@ -112,7 +117,7 @@ def up(
     """
     from carbon_orchestrator import app
 
-    loopback_only(host)
+    both_ways(require_keys, insecure)
     if speed is not None and not 0 < speed <= 1_000_000:
         raise Failure("--speed must be above 0 and at most 1000000", USAGE)
     logs.configure(log_level)
@@ -120,6 +125,8 @@ def up(
         data=data or default_data_dir(),
         host=host,
         port=port,
+        require_keys=require_keys,
+        insecure=insecure,
         redis=redis,
         redis_port=redis_port,
         signal=tuple(signal or SIMULATED),
@@ -150,6 +157,7 @@ def serve(
     part: Callable[[Runtime], Awaitable[Callable[[], Coroutine[Any, Any, None]]]],
     *,
     by_the_clock: bool = True,
+    sets_clock: bool = True,
     policy: PolicyName | None = None,
 ) -> None:
     """Run one role until a signal: wait for the server and, if it tells the time of jobs
@@ -165,7 +173,7 @@ def serve(
         async def role() -> None:
             if await runtime.ready():
                 if by_the_clock:
-                    await runtime.clock_set()
+                    await runtime.clock_set(claims=sets_clock)
                 await (await part(runtime))()
 
         try:
@@ -182,16 +190,21 @@ def gateway(
     redis: Redis = DEFAULT_REDIS,
     host: str = "127.0.0.1",
     port: int = 8000,
+    require_keys: RequireKeys = False,
+    insecure: Insecure = False,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
 ) -> None:
-    """Serve HTTP and publish what comes in."""
-    loopback_only(host)
+    """Serve HTTP and publish what comes in. An address that others can reach needs an API key
+    first (`keys create`)."""
+    both_ways(require_keys, insecure)
 
     async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
         from carbon_orchestrator.gateway.component import Gateway
 
-        return Gateway(runtime, host, port).run
+        return Gateway(
+            runtime, host, port, require_keys=require_keys, insecure=insecure
+        ).run
 
     serve(redis, config, log_level, part)
 

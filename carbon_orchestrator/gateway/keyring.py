@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -49,11 +50,12 @@ class Keyring:
         """Read all keys. Raises what the connection raises."""
         self.keys = await read_keys(self._redis, self._topology)
 
-    async def follow(self, stop: Stop) -> None:
-        """Keep up with changes until the stop."""
+    async def follow(self, stop: Stop, after: Callable[[], None]) -> None:
+        """Keep up with changes until the stop; `after` is called after each reading."""
         while not stop.is_set():
             try:
                 await self.load()
+                after()
             except Exception as error:
                 if not is_transient(error):
                     log.exception("keys unreadable")

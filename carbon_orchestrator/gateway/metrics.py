@@ -24,6 +24,15 @@ class Metrics:
             ("route",),
             registry=self._registry,
         )
+        self.connections = Gauge(
+            "carbon_http_connections", "Open connections.", registry=self._registry
+        )
+        self.ended = Counter(
+            "carbon_http_connections_ended_total",
+            "Connections ended or not taken, by reason.",
+            ("why",),
+            registry=self._registry,
+        )
         self.jobs = Gauge(
             "carbon_jobs", "Jobs on record by state.", ("state",), registry=self._registry
         )

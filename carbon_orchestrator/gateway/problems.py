@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details."""
+"""Answers as JSON, and errors as RFC 9457 problem details."""
 
 from __future__ import annotations
 
@@ -16,10 +16,18 @@ log = structlog.get_logger(__name__)
 _BASE = "urn:carbon-orchestrator:problem:"
 
 
-def problem(
-    status: int, kind: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
-) -> web.Response:
-    """A problem response; `kind` is the stable last part of its type."""
+def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """A response that is no problem."""
+    return web.Response(
+        status=status,
+        body=msgspec.json.encode(body),
+        content_type="application/json",
+        headers=headers,
+    )
+
+
+def problem_body(status: int, kind: str, detail: str, **more: Any) -> bytes:
+    """The JSON of a problem; `kind` is the stable last part of its type."""
     body = {
         "type": _BASE + kind,
         "title": kind.replace("-", " ").capitalize(),
@@ -27,9 +35,16 @@ def problem(
         "detail": detail,
         **more,
     }
+    return msgspec.json.encode(body)
+
+
+def problem(
+    status: int, kind: str, detail: str, *, headers: dict[str, str] | None = None, **more: Any
+) -> web.Response:
+    """A problem response."""
     return web.Response(
         status=status,
-        body=msgspec.json.encode(body),
+        body=problem_body(status, kind, detail, **more),
         content_type="application/problem+json",
         headers=headers,
     )

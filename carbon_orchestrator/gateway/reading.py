@@ -16,6 +16,10 @@ from carbon_orchestrator.topology import Topology
 from streams.inspection import GroupState, group_states
 from streams.scripts import GATHER
 
+_PAGE = 500
+#: Pages of all jobs that one request goes through for those of one project.
+_MOST_PAGES = 20
+
 
 class BadCursor(ValueError):
     """A cursor that this gateway did not give out."""
@@ -44,10 +48,37 @@ class Reading:
         return None if value is None else value.decode()
 
     async def jobs(
-        self, states: list[str], limit: int, cursor: str | None
+        self, states: list[str], limit: int, cursor: str | None, project: str | None = None
     ) -> tuple[list[dict[str, Any]], str | None]:
-        """A page of jobs in these states, latest submission first, and the next page's cursor."""
-        before = _parse_cursor(cursor) if cursor else None
+        """A page of jobs in these states, latest submission first, and the next page's cursor.
+
+        Of one `project` only, all jobs are gone through, and so many at a time: a page may then
+        be short, even empty, though others follow.
+        """
+        at = _parse_cursor(cursor) if cursor else None
+        shown: list[dict[str, Any]] = []
+        for _ in range(1 if project is None else _MOST_PAGES):
+            size = limit if project is None else _PAGE
+            places, more = await self._places(states, size, at)
+            if not places:
+                return shown, None
+            keys = [self._topology.record(job_id) for _, job_id in places]
+            records = await GATHER(self._redis, keys, list(SUMMARY_FIELDS))
+            for number, (place, row) in enumerate(zip(places, records, strict=True), 1):
+                job, at = summary(place[1], row), place
+                if job is not None and project in (None, job["project"]):
+                    shown.append(job)
+                if project is not None and len(shown) == limit:
+                    following = more or number < len(places)
+                    return shown, _cursor(*place) if following else None
+            if not more:
+                return shown, None
+        return shown, None if at is None else _cursor(*at)
+
+    async def _places(
+        self, states: list[str], limit: int, before: tuple[int, str] | None
+    ) -> tuple[list[tuple[int, str]], bool]:
+        """Submission times and ids of the next jobs, and whether there are more."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for state in states:
                 pipeline.zrange(
@@ -67,14 +98,7 @@ class Reading:
         )
         if before is not None:
             found = [each for each in found if each < before]
-        page = found[:limit]
-        if not page:
-            return [], None
-        keys = [self._topology.record(job_id) for _, job_id in page]
-        records = await GATHER(self._redis, keys, list(SUMMARY_FIELDS))
-        shown = [summary(job_id, row) for (_, job_id), row in zip(page, records, strict=True)]
-        following = _cursor(*page[-1]) if len(found) > limit else None
-        return [each for each in shown if each is not None], following
+        return found[:limit], len(found) > limit
 
     async def counts(self) -> dict[str, int]:
         """How many jobs are on record in each state."""

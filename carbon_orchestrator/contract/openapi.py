@@ -1,0 +1,240 @@
+"""The OpenAPI 3.1 document, made from the route table and the views."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from carbon_orchestrator import __version__
+from carbon_orchestrator.accounting.totals import GROUPS
+from carbon_orchestrator.contract.views import SCHEMAS
+from carbon_orchestrator.gateway.jobs import LONGEST_KEY, MOST_LISTED
+from carbon_orchestrator.gateway.routes import ROUTES, Route
+from carbon_orchestrator.lifecycle import STATES
+
+_REF = "#/components/schemas/{name}"
+_PROBLEM = "application/problem+json"
+_DAY = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "examples": ["2026-01-31"]}
+_WHY: Mapping[int, str] = {
+    400: "No request, or no JSON.",
+    401: "No API key, or none that is known.",
+    403: "The API key does not allow it, or a browser sent this for another site.",
+    404: "There is no such thing, or not for this API key.",
+    409: "It has ended already.",
+    413: "The body is too large.",
+    415: "The body is not application/json.",
+    422: "Something in the request is wrong; `field` or `detail` say what.",
+    429: "Too many requests, or unfinished jobs, of this API key.",
+    503: "The gateway or its stream server is busy or away; send it again after a while.",
+}
+
+
+class _Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """`answers`: view by status; `problems`: statuses besides those that all have."""
+
+    summary: str
+    answers: Mapping[int, str]
+    problems: tuple[int, ...] = ()
+    parameters: tuple[Mapping[str, Any], ...] = ()
+    body: str | None = None
+    media: tuple[str, ...] = ("application/json",)
+
+
+def _query(name: str, description: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+_ID = {
+    "name": "id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1},
+    "description": "of a job, as it was given out",
+}
+_OPERATIONS: Mapping[str, _Operation] = {
+    "index": _Operation(summary="What there is to see", answers={200: "Index"}),
+    "openapi": _Operation(summary="This document", answers={200: ""}),
+    "livez": _Operation(summary="Whether this process answers", answers={200: "Status"}),
+    "readyz": _Operation(summary="Whether the stream server answers", answers={200: "Status"}),
+    "health": _Operation(
+        summary="Whether all is well, with details for those who may read all there is",
+        answers={200: "Health"},
+    ),
+    "metrics": _Operation(summary="For Prometheus", answers={200: ""}, media=("text/plain",)),
+    "submit_job": _Operation(
+        summary="Submit a job",
+        answers={
+            200: "Job",  # it came before
+            202: "JobHead",
+        },
+        problems=(413, 415, 422),
+        parameters=(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "submitting twice under one key gives one job",
+                "schema": {"type": "string", "minLength": 1, "maxLength": LONGEST_KEY},
+            },
+            {
+                "name": "traceparent",
+                "in": "header",
+                "description": "W3C trace context, passed on",
+                "schema": {"type": "string"},
+            },
+        ),
+        body="NewJob",
+    ),
+    "list_jobs": _Operation(
+        summary="Jobs, the latest first",
+        answers={200: "JobPage"},
+        problems=(422,),
+        parameters=(
+            {
+                **_query(
+                    "state",
+                    "only jobs in these states",
+                    {"type": "array", "items": {"enum": list(STATES)}},
+                ),
+                "style": "form",
+                "explode": False,
+            },
+            _query(
+                "limit",
+                "how many at most",
+                {"type": "integer", "minimum": 1, "maximum": MOST_LISTED, "default": 50},
+            ),
+            _query("cursor", "`next` of the page before", {"type": "string"}),
+        ),
+    ),
+    "show_job": _Operation(
+        summary="A job: its timeline, the reason of each decision, energy and emissions",
+        answers={200: "Job"},
+        problems=(404,),
+        parameters=(_ID,),
+    ),
+    "cancel_job": _Operation(
+        summary="Ask for the end of a job",
+        answers={202: "Job"},
+        problems=(404, 409),
+        parameters=(_ID,),
+    ),
+    "carbon": _Operation(
+        summary="The intensity, band and forecast of a zone",
+        answers={200: "Carbon"},
+        problems=(404,),
+        parameters=(_query("zone", "the home zone by default", {"type": "string"}),),
+    ),
+    "emissions": _Operation(
+        summary="Energy and emissions by group",
+        answers={200: "Totals"},
+        problems=(422,),
+        parameters=(
+            {
+                **_query(
+                    "by",
+                    "groups, the day by default",
+                    {"type": "array", "items": {"enum": list(GROUPS)}},
+                ),
+                "style": "form",
+                "explode": False,
+            },
+            _query("from", "the first day, on the grid clock", _DAY),
+            _query("to", "the last day", _DAY),
+        ),
+    ),
+}
+_HEADERS: Mapping[str, Any] = {
+    "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
+    "WWW-Authenticate": {"description": "how to come in", "schema": {"type": "string"}},
+    "Location": {"description": "of the job", "schema": {"type": "string"}},
+}
+
+
+def document() -> dict[str, Any]:
+    """The document, as JSON values."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        described = _OPERATIONS[route.operation]
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, described)
+    _, schemas = msgspec.json.schema_components(SCHEMAS, ref_template=_REF)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "carbon-orchestrator",
+            "version": __version__,
+            "description": "Runs AI and batch jobs when and where they emit the least carbon."
+            " Errors are problem details (RFC 9457). From loopback no API key is needed, unless"
+            " the gateway was started with --require-keys.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "co_ID_SECRET"},
+                "apiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            },
+        },
+    }
+
+
+def text() -> str:
+    """The document as it is kept and served."""
+    return msgspec.json.format(msgspec.json.encode(document()), indent=2).decode() + "\n"
+
+
+def _operation(route: Route, described: _Operation) -> dict[str, Any]:
+    problems = {400, 503, *described.problems}
+    shown: dict[str, Any] = {"operationId": route.operation, "summary": described.summary}
+    if route.scopes:
+        problems |= {401, 403, 429}
+        # Any one of these will do; the last: none is needed from loopback.
+        ways = [{way: [scope]} for way in ("bearer", "apiKey") for scope in route.scopes]
+        shown["security"] = [*ways, {}]
+    else:
+        shown["security"] = []
+    if described.parameters:
+        shown["parameters"] = list(described.parameters)
+    if described.body is not None:
+        schema = {"$ref": _REF.format(name=described.body)}
+        shown["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": schema}},
+        }
+    answers = {
+        str(status): _answer(status, view, described.media)
+        for status, view in described.answers.items()
+    }
+    answers |= {str(status): _problem(status) for status in problems}
+    shown["responses"] = dict(sorted(answers.items()))
+    return shown
+
+
+def _answer(status: int, view: str, media: tuple[str, ...]) -> dict[str, Any]:
+    schema: dict[str, Any] = {"$ref": _REF.format(name=view)} if view else {}
+    if not view and media == ("application/json",):
+        schema = {"type": "object"}
+    shown: dict[str, Any] = {
+        "description": {200: "As asked.", 202: "Taken on."}[status],
+        "content": {
+            each: {"schema": schema if "json" in each else {"type": "string"}} for each in media
+        },
+    }
+    if view in ("Job", "JobHead"):
+        shown["headers"] = {"Location": _HEADERS["Location"]}
+    return shown
+
+
+def _problem(status: int) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "description": _WHY[status],
+        "content": {_PROBLEM: {"schema": {"$ref": _REF.format(name="Problem")}}},
+    }
+    if status in (429, 503):
+        shown["headers"] = {"Retry-After": _HEADERS["Retry-After"]}
+    if status == 401:
+        shown["headers"] = {"WWW-Authenticate": _HEADERS["WWW-Authenticate"]}
+    return shown

@@ -1,0 +1,163 @@
+"""The door of the gateway: who comes in, how often, and how many at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from carbon_orchestrator.config import Limits
+from carbon_orchestrator.gateway.access import (
+    Caller,
+    Refusal,
+    is_loopback,
+    presented_key,
+    stranger,
+)
+from carbon_orchestrator.gateway.exposed import Exposed
+from carbon_orchestrator.gateway.keyring import Keyring
+from carbon_orchestrator.gateway.limits import Rates
+from carbon_orchestrator.gateway.problems import problem, unavailable
+from carbon_orchestrator.gateway.routes import BY_PATH, Route
+
+log = structlog.get_logger(__name__)
+
+_CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+_NOBODY = Caller(name="", allowed=frozenset())
+_REALM = 'Bearer realm="carbon-orchestrator"'
+
+
+def caller(request: web.Request) -> Caller:
+    """Who asks, once the guard has let them in."""
+    return request[_CALLER]
+
+
+def denied(refusal: Refusal) -> web.Response:
+    """A refusal as a response."""
+    headers = None
+    if refusal.status == 401:
+        error = ', error="invalid_token"' if refusal.kind == "invalid-key" else ""
+        headers = {"WWW-Authenticate": _REALM + error}
+    return problem(refusal.status, refusal.kind, refusal.detail, headers=headers)
+
+
+def lacking(*scopes: str) -> web.Response:
+    """403 for a key that has none of these scopes."""
+    return problem(
+        403,
+        "scope-missing",
+        f"this API key needs the scope {' or '.join(scopes)}",
+        headers={
+            "WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{" ".join(scopes)}"'
+        },
+        scopes=scopes,
+    )
+
+
+class Guard:
+    """Lets requests in, or says why not. `require_keys`: from loopback, too; `insecure`: nobody
+    needs a key, wherever the gateway listens."""
+
+    def __init__(
+        self, keyring: Keyring, limits: Limits, host: str, *, require_keys: bool, insecure: bool
+    ) -> None:
+        self._keyring = keyring
+        self._limits = limits
+        self._only_loopback = is_loopback(host)
+        self._open = insecure or (self._only_loopback and not require_keys)
+        self._insecure = insecure
+        self._host = host
+        self._rates = Rates(limits.rate, limits.burst, time.monotonic)
+        self._working = 0
+
+    def check(self) -> None:
+        """Raises Exposed where others could reach the gateway and there is no key that they could
+        have; warns where they need none."""
+        if self._only_loopback:
+            return
+        if self._insecure:
+            log.warning(
+                "INSECURE: everybody who can reach this address may submit, see and cancel jobs",
+                host=self._host,
+            )
+        elif not self._keyring.usable:
+            raise Exposed(
+                f"refusing to listen on {self._host}: there is no API key yet, so nobody could"
+                " use it; make one with `carbon-orchestrator keys create NAME --scope submit"
+                " --scope read`, or let everybody in with --insecure"
+            )
+
+    @web.middleware
+    async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Asks for a key where one is needed, counts the request, and passes it on."""
+        route = self._route(request)
+        if route is None:
+            return await handler(request)  # which says 404 or 405
+        if not route.always and self._working >= self._limits.requests:
+            return unavailable(f"{self._limits.requests} requests are being worked on already")
+        self._working += 1
+        try:
+            return await self._let_in(route, request, handler)
+        finally:
+            self._working -= 1
+
+    @staticmethod
+    def _route(request: web.Request) -> Route | None:
+        resource = request.match_info.route.resource
+        if resource is None:
+            return None
+        method = "GET" if request.method == "HEAD" else request.method
+        return BY_PATH.get((method, resource.canonical))
+
+    async def _let_in(
+        self, route: Route, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        known = self._who(request)
+        if isinstance(known, Refusal):
+            if route.scopes:
+                return denied(known)
+            known = _NOBODY
+        if route.scopes and not any(map(known.may, route.scopes)):
+            return lacking(*route.scopes)
+        if known.project is not None and not route.bound:
+            return problem(
+                403, "project-bound", f"this API key is bound to the project {known.project}"
+            )
+        request[_CALLER] = known
+        if known.key_id is None:
+            return await handler(request)
+        grant = self._rates.take(known.key_id)
+        if grant.allowed:
+            response = await handler(request)
+        else:
+            wait = max(1, math.ceil(grant.wait))
+            response = problem(
+                429,
+                "too-many-requests",
+                f"this API key may make {self._limits.rate:g} requests a second",
+                headers={"Retry-After": str(wait)},
+            )
+        response.headers.update(self._rates.headers(grant))
+        return response
+
+    def _who(self, request: web.Request) -> Caller | Refusal:
+        presented = presented_key(request.headers)
+        if presented is not None:
+            key_id = self._keyring.identify(presented)
+            if key_id is None:
+                return Refusal(401, "invalid-key", "no API key of ours, or expired or revoked")
+            key = self._keyring.keys[key_id]
+            return Caller(name=key.name, key_id=key_id, allowed=key.allowed, project=key.project)
+        if not self._open:
+            return Refusal(
+                401, "key-needed", "send an API key in a header: Authorization: Bearer co_..."
+            )
+        refusal = stranger(request.method, request.headers, only_loopback=self._only_loopback)
+        return refusal or Caller()
+
+    def forget(self) -> None:
+        """Drop what is counted of keys that are gone."""
+        self._rates.keep(self._keyring.keys)

@@ -1,0 +1,102 @@
+"""What share of the queue the jobs of each API key take up.
+
+In the commit that makes a job its id goes into its key's set, and the gateway takes those that
+have ended out again when the set fills: a set is never smaller than what it stands for, and the
+rest of the system, through which jobs end, knows nothing of it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+
+from carbon_orchestrator.lifecycle import TERMINAL
+from carbon_orchestrator.topology import Topology
+from streams.commit import Transaction
+from streams.errors import is_transient
+from streams.scripts import GATHER
+from streams.stop import Stop
+
+log = structlog.get_logger(__name__)
+
+_COUNT_SECONDS = 0.5
+_SWEEP_SECONDS = 1.0
+#: A set that is not nearly full is swept so seldom, for the room that it takes.
+_SELDOM = 60
+_PAGE = 500
+_PAGES = 20  # a sweep of one set
+_ENDED = {state.encode() for state in TERMINAL}
+
+
+class Held:
+    """`most`: how many unfinished jobs of one key there may be."""
+
+    def __init__(self, redis: Redis, topology: Topology, most: int) -> None:
+        self._redis = redis
+        self._topology = topology
+        self.most = most
+        self._counted: dict[str, tuple[float, int]] = {}  # when, and how many then or since
+        self._swept_to: dict[str, int] = {}
+
+    async def full(self, key_id: str) -> bool:
+        """Whether the key may submit no more for now."""
+        when, count = self._counted.get(key_id, (0.0, 0))
+        if time.monotonic() - when > _COUNT_SECONDS:
+            count = int(await self._redis.zcard(self._topology.held(key_id)))
+            self._counted[key_id] = (time.monotonic(), count)
+        return count >= self.most
+
+    def add(self, transaction: Transaction, key_id: str, job_id: str, submitted_at: int) -> None:
+        """Count the job that the transaction makes."""
+        transaction.put(self._topology.held(key_id), submitted_at, job_id)
+        when, count = self._counted.get(key_id, (0.0, 0))
+        self._counted[key_id] = (when, count + 1)
+
+    async def has(self, key_id: str, job_id: str) -> bool:
+        """Whether this unfinished job came with the key."""
+        return await self._redis.zscore(self._topology.held(key_id), job_id) is not None
+
+    async def sweep(self, key_id: str) -> None:
+        """Take out those that have ended; of a large set a part, and the next part next time."""
+        held, at = self._topology.held(key_id), self._swept_to.pop(key_id, 0)
+        for _ in range(_PAGES):
+            page: Any = await self._redis.zrange(held, at, at + _PAGE - 1)
+            if not page:
+                return
+            records = [self._topology.record(job_id.decode()) for job_id in page]
+            states = await GATHER(self._redis, records, ["state"])
+            ended = [
+                job_id
+                for job_id, (state,) in zip(page, states, strict=True)
+                if state is None or state in _ENDED
+            ]
+            if ended:
+                await self._redis.zrem(held, *ended)
+                self._counted.pop(key_id, None)
+            at += len(page) - len(ended)
+        self._swept_to[key_id] = at
+
+    async def keep_up(self, key_ids: Collection[str], turn: int) -> None:
+        """Sweep the sets that are half full, and at times all. `turn`: counts the calls."""
+        for gone in [each for each in self._counted if each not in key_ids]:
+            del self._counted[gone]
+        for key_id in key_ids:
+            seldom = turn % _SELDOM == 0
+            if seldom or await self._redis.zcard(self._topology.held(key_id)) * 2 >= self.most:
+                await self.sweep(key_id)
+
+    async def follow(self, key_ids: Callable[[], Collection[str]], stop: Stop) -> None:
+        """Keep the sets of these keys true until the stop."""
+        turn = 0
+        while not stop.is_set():
+            try:
+                await self.keep_up(list(key_ids()), turn)
+                turn += 1
+            except Exception as error:
+                if not is_transient(error):
+                    log.exception("the jobs of API keys cannot be counted")
+            await stop.sleep(_SWEEP_SECONDS)

@@ -1,0 +1,137 @@
+"""The state of the house over HTTP: health, metrics, and the grid."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from typing import Any
+
+from aiohttp import web
+
+from carbon_orchestrator import __version__
+from carbon_orchestrator.gateway.connections import Connections
+from carbon_orchestrator.gateway.grids import Grids
+from carbon_orchestrator.gateway.guard import caller
+from carbon_orchestrator.gateway.metrics import CONTENT_TYPE, Metrics
+from carbon_orchestrator.gateway.problems import answer, problem
+from carbon_orchestrator.gateway.reading import Reading
+from carbon_orchestrator.gateway.routes import ROUTES
+from carbon_orchestrator.runtime import Runtime
+
+_TOLD_SECONDS = 1.0
+
+
+@cache
+def _contract() -> bytes:
+    # Made when it is first asked for: it takes some ms and some memory.
+    from carbon_orchestrator.contract.openapi import text
+
+    return text().encode()
+
+
+class House:
+    """What is asked of the deployment as a whole."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        reading: Reading,
+        grids: Grids,
+        metrics: Metrics,
+        connections: Connections,
+    ) -> None:
+        self._runtime = runtime
+        self._reading = reading
+        self._grids = grids
+        self._metrics = metrics
+        self._connections = connections
+        self._told = (-_TOLD_SECONDS, "")
+
+    async def index(self, request: web.Request) -> web.Response:
+        """What there is to see."""
+        see = sorted({each.path for each in ROUTES if "{" not in each.path and each.path != "/"})
+        return answer({"name": "carbon-orchestrator", "version": __version__, "see": see})
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        """The contract."""
+        return web.Response(body=_contract(), content_type="application/json")
+
+    async def livez(self, request: web.Request) -> web.Response:
+        """That this process answers."""
+        return answer({"status": "ok"})
+
+    async def readyz(self, request: web.Request) -> web.Response:
+        """That the stream server answers, too."""
+        await self._reading.counts()
+        return answer({"status": "ok"})
+
+    async def health(self, request: web.Request) -> web.Response:
+        """Whether all is well; for those who may read all there is, with what is not."""
+        asking = caller(request)
+        if asking.may("read") and asking.project is None:
+            return answer(await self._state())
+        then, status = self._told
+        if time.monotonic() - then > _TOLD_SECONDS:  # strangers do not make the server work
+            status = (await self._state())["status"]
+        return answer({"status": status})
+
+    async def _state(self) -> dict[str, Any]:
+        counts, groups = await self._reading.counts(), await self._reading.groups()
+        # A busy worker reads nothing, but keeps its leases on some lane of its pool.
+        alive = {each.stream for each in groups if each.live}
+        name, readers = self._runtime.topology.partition.name, self._runtime.topology.readers
+        missing = [role for role, streams in readers.items() if alive.isdisjoint(streams)]
+        grid = await self._grid()
+        grid.pop("forecast", None)
+        status = "degraded" if missing or grid["signal"] == "none" else "ok"
+        self._told = time.monotonic(), status
+        return {
+            "status": status,
+            "version": __version__,
+            "no_consumers": missing,
+            "jobs": counts,
+            "dead_letters": await self._reading.dead_letters(),
+            "carbon": grid,
+            "streams": [
+                {
+                    "stream": name(each.stream),
+                    "group": each.group,
+                    "lag": each.lag,
+                    "pending": each.pending,
+                    "live_consumers": each.live,
+                }
+                for each in groups
+            ],
+        }
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """For Prometheus."""
+        metrics, name = self._metrics, self._runtime.topology.partition.name
+        for state, count in (await self._reading.counts()).items():
+            metrics.jobs.labels(state).set(count)
+        for each in await self._reading.groups():
+            labels = name(each.stream), each.group
+            metrics.pending.labels(*labels).set(each.pending)
+            metrics.consumers.labels(*labels).set(each.live)
+            if each.lag is not None:
+                metrics.lag.labels(*labels).set(each.lag)
+        for latest in self._grids.latest:
+            labels3 = (latest.zone, latest.kind, str(latest.simulated).lower())
+            metrics.intensity.labels(*labels3).set(latest.intensity)
+        metrics.connections.set(len(self._connections))
+        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def carbon(self, request: web.Request) -> web.Response:
+        """A zone's intensity, band and forecast."""
+        zone = request.query.get("zone", self._grids.home.zone)
+        if zone not in self._grids.zones:
+            known = ", ".join(self._grids.zones)
+            return problem(404, "unknown-zone", f"no such zone; known: {known}")
+        return answer(await self._grid(zone))
+
+    async def _grid(self, zone: str = "") -> dict[str, Any]:
+        clock, zone = self._runtime.clock, zone or self._grids.home.zone
+        view = self._grids.view(zone, clock, clock.now())
+        if view["signal"] == "none" and (why := await self._reading.silence(zone)):
+            view["unusable"] = f"{view['unusable']}: {why}"
+        return view

@@ -1,0 +1,38 @@
+"""Every route, and what it asks of a caller. The OpenAPI document is made from the same table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from carbon_orchestrator.gateway.keys import Scope
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """`scopes`: any of them will do, none are needed where it is empty. `bound`: whether a key
+    that is bound to a project may use it. `always`: answered however busy the gateway is."""
+
+    method: str
+    path: str
+    operation: str
+    scopes: tuple[Scope, ...] = ()
+    bound: bool = True
+    always: bool = False
+
+
+ROUTES = (
+    Route(method="GET", path="/", operation="index"),
+    Route(method="GET", path="/openapi.json", operation="openapi"),
+    Route(method="GET", path="/livez", operation="livez", always=True),
+    Route(method="GET", path="/readyz", operation="readyz", always=True),
+    Route(method="GET", path="/health", operation="health"),
+    Route(method="GET", path="/metrics", operation="metrics", scopes=("read",), bound=False),
+    Route(method="POST", path="/jobs", operation="submit_job", scopes=("submit",)),
+    Route(method="GET", path="/jobs", operation="list_jobs", scopes=("read",)),
+    Route(method="GET", path="/jobs/{id}", operation="show_job", scopes=("read",)),
+    Route(method="DELETE", path="/jobs/{id}", operation="cancel_job", scopes=("submit", "operate")),
+    Route(method="GET", path="/carbon", operation="carbon", scopes=("read",)),
+    Route(method="GET", path="/emissions", operation="emissions", scopes=("read",)),
+)
+BY_PATH: Mapping[tuple[str, str], Route] = {(each.method, each.path): each for each in ROUTES}

@@ -1,0 +1,117 @@
+"""Submissions as strictly as JSON can be read: no field that there is not, none twice."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections import Counter
+from typing import Any
+
+import msgspec
+
+from carbon_orchestrator.events import JobSubmitted
+
+_DEEPEST = 64
+_OURS = ("job_id", "submitted_at")
+_UNKNOWN = "Object contains unknown field `"
+_MISSING = "Object missing required field `"
+
+
+class Submission(JobSubmitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A job as submitted over HTTP. Streams ignore unknown fields, so that publishers may be
+    newer than their readers; a person's typing mistake must not be ignored."""
+
+
+FIELDS = [each for each in Submission.__struct_fields__ if each not in _OURS]
+_decoder = msgspec.json.Decoder(Submission)
+
+
+class Malformed(ValueError):
+    """This is no JSON that means one thing only."""
+
+
+class WrongField(ValueError):
+    """A field that is not there, or not of its type; `field`: its path."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+def submission(body: bytes, max_payload: int) -> tuple[JobSubmitted, frozenset[str]]:
+    """What was submitted, and which fields were given. Raises Malformed, WrongField."""
+    try:
+        submitted = _decoder.decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"the body is not JSON: {error}") from None
+    if len(submitted.payload) > max_payload:  # before anybody looks into it
+        raise WrongField(f"the payload is over {max_payload} bytes", "payload")
+    given = names(body)
+    for field in _OURS:
+        if field in given:
+            raise WrongField(f"{field} is set by the gateway", field)
+    return submitted, given
+
+
+def _wrong(said: str) -> WrongField:
+    text, _, path = said.partition(" - at `$")
+    if text.startswith(_MISSING):
+        return WrongField(said, text.removeprefix(_MISSING).rstrip("`"))
+    if not text.startswith(_UNKNOWN):
+        return WrongField(said, path.strip("`.") or text)
+    field = text.removeprefix(_UNKNOWN).rstrip("`")[:64]
+    close = difflib.get_close_matches(field, FIELDS, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(FIELDS)}"
+    return WrongField(f"there is no field {field!r}; {hint}", field)
+
+
+def names(body: bytes) -> frozenset[str]:
+    """The fields of the JSON object in `body`. Raises Malformed where any object in it has a
+    name twice, as readers differ in which of the two they take, or is nested too deeply."""
+    outermost: frozenset[str] = frozenset()
+
+    def depth(pairs: list[tuple[str, Any]]) -> int:
+        nonlocal outermost
+        outermost = frozenset(name for name, _ in pairs)
+        if len(outermost) != len(pairs):
+            (twice, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+            raise Malformed(f"the name {twice[:64]!r} stands twice in one object")
+        return 1 + max((_depth(value) for _, value in pairs), default=0)
+
+    try:
+        deepest = _depth(
+            json.loads(
+                body.decode(),
+                object_pairs_hook=depth,
+                parse_int=_number,
+                parse_float=_number,
+                parse_constant=_no_number,
+            )
+        )
+    except UnicodeDecodeError:
+        return outermost  # in the payload, of which more is said where it is checked
+    except RecursionError:
+        deepest = _DEEPEST + 1
+    except json.JSONDecodeError as error:
+        raise Malformed(f"the body is not JSON: {error}") from None
+    if deepest > _DEEPEST:
+        raise Malformed(f"nested over {_DEEPEST} deep")
+    return outermost
+
+
+def _depth(value: Any) -> int:
+    """How deep a value is: objects are read as their depth, and all else but lists as 0."""
+    if type(value) is list:
+        return 1 + max(map(_depth, value), default=0)
+    return value if type(value) is int else 0
+
+
+def _number(text: str) -> int:
+    """Numbers are not looked at: one of thousands of digits would take long."""
+    return 0
+
+
+def _no_number(text: str) -> int:
+    raise Malformed(f"the body is not JSON: {text} is no JSON number")
