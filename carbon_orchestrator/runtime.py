@@ -112,10 +112,12 @@ class Runtime:
                 await self.stop.sleep(next(waits))
         return False
 
-    async def clock_set(self, patience: float = _CLOCK_PATIENCE_SECONDS) -> None:
+    async def clock_set(
+        self, patience: float = _CLOCK_PATIENCE_SECONDS, *, claims: bool = True
+    ) -> None:
         """Wait until the signal has set the clock, so that no job begins on a clock that is not
         the deployment's. A signal that does not come blocks nobody: after `patience` seconds
-        the clock is set to wall time."""
+        the clock is set to wall time, unless this role has no right to that (`claims`)."""
         client, committer = self.connect(), self.committer()
         deadline = time.monotonic() + patience
         waits = backoff(0.05, 0.5)
@@ -125,7 +127,7 @@ class Runtime:
                 if fields:
                     self.clock = from_fields(fields)
                     return
-                if time.monotonic() > deadline:
+                if claims and time.monotonic() > deadline:
                     log.warning("no signal has set the clock: it is wall time from now on")
                     claim = Transaction().require_absent(self.topology.clock)
                     await committer.apply(

@@ -30,7 +30,7 @@ from streams.errors import (
     is_transient,
 )
 from streams.keys import Partition
-from streams.refusals import forbidden
+from streams.refusals import forbidden, is_forbidden
 from streams.retry import backoff
 from streams.scripts import COMMIT
 
@@ -253,7 +253,7 @@ class Committer:
         if reason:
             failed = tuple(i for i, flag in enumerate(flags) if flag == _FAILED)
             text = reason.decode("utf-8", "replace")
-            if "NOPERM" in text and isinstance(self.redis, Client) and self.redis.on_refused:
+            if is_forbidden(text) and isinstance(self.redis, Client) and self.redis.on_refused:
                 self.redis.on_refused(Forbidden(forbidden(text, ("a commit's write",))))
             raise WriteFailed(text, failed)
         return [flag == _HELD for flag in flags]

@@ -15,6 +15,10 @@ from streams.errors import Forbidden, Refused
 _TLS_REASONS = re.compile(
     r"CERT|UNKNOWN_CA|WRONG_VERSION|UNSUPPORTED_PROTOCOL|PROTOCOL_VERSION|HANDSHAKE_FAILURE"
 )
+#: As Valkey says it, Redis 7.2 and 7.0.
+_FORBIDDEN = re.compile(
+    r"-?(?:NOPERM|(?:ERR )?ACL failure in script|(?:ERR )?The user executing the script can't)"
+)
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,32}:\{\d{1,9}\}:\S{1,200}")
 _MOST_KEYS = 8
 
@@ -26,7 +30,9 @@ def refusal(error: BaseException, command: Sequence[Any] = ()) -> Refused | None
     """
     if isinstance(error, Refused):
         return error
-    if isinstance(error, redis_errors.NoPermissionError):
+    if isinstance(error, redis_errors.NoPermissionError) or (
+        isinstance(error, redis_errors.ResponseError) and is_forbidden(str(error))
+    ):
         return Forbidden(forbidden(str(error), command))
     if isinstance(error, redis_errors.AuthenticationError | redis_errors.AuthorizationError):
         return Refused(f"the server refuses the login: {_first_line(error)}")
@@ -38,6 +44,11 @@ def refusal(error: BaseException, command: Sequence[Any] = ()) -> Refused | None
         if isinstance(each, ssl.SSLError) and _TLS_REASONS.search(_reason(each)):
             return Refused(f"no trusted connection to the server: {_tls_text(each)}")
     return None
+
+
+def is_forbidden(text: str) -> bool:
+    """Whether these words of the server are about a permission, in a script too."""
+    return _FORBIDDEN.match(text) is not None
 
 
 def forbidden(text: str, command: Sequence[Any] = ()) -> str:

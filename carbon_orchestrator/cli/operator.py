@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from cyclopts import App
+from cyclopts import App, Parameter
 
 from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.dead_letters import dead_letters
-from carbon_orchestrator.cli.faults import DONE, NOT_WELL, UNREACHABLE, Failure
+from carbon_orchestrator.cli.faults import DONE, NOT_WELL, UNREACHABLE, USAGE, Failure
 from carbon_orchestrator.cli.operations import operations
 from carbon_orchestrator.cli.output import STATES, Column, Json
 from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
 from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
-from carbon_orchestrator.config import load
+from carbon_orchestrator.config import Config, load
 from carbon_orchestrator.server_url import shown
 
 if TYPE_CHECKING:
@@ -34,14 +36,30 @@ def doctor(
     *,
     redis: ServerUrl = None,
     data: Data = None,
+    acl: Annotated[bool, Parameter(negative="")] = False,
+    passwords: Path | None = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
     """Examine the deployment: the server's settings, clocks, consumers, backlog, signal.
 
     The status is 0 if nothing failed, 1 if a check failed, 3 if the server cannot be reached.
+
+    Parameters
+    ----------
+    acl
+        Instead, print an ACL file for the server: a user for each role, with no more rights than
+        it needs. Without --passwords all of them are switched off.
+    passwords
+        With --acl: a new file for a new password of each user, whose hashes go into the ACL file.
     """
     from carbon_orchestrator.doctor import Check, examine, gather
+
+    if passwords is not None and not acl:
+        raise Failure("--passwords goes with --acl", USAGE)
+    if acl:
+        _acl_file(load(config), passwords)
+        return DONE
 
     url, loaded = redis_url(redis, data), load(config)
 
@@ -61,6 +79,30 @@ def doctor(
     else:
         output.table(CHECK_COLUMNS, [_check_row(check) for check in checks])
     return NOT_WELL if failed else DONE
+
+
+def _acl_file(config: Config, passwords: Path | None) -> None:
+    from carbon_orchestrator.permissions import acl, new_passwords, user
+
+    made: dict[str, str] = {}
+    if passwords is not None:
+        made = new_passwords()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            with open(os.open(passwords, flags, 0o600), "w") as file:
+                for role, password in made.items():
+                    file.write(f"{user(config.namespace, role)} {password}\n")
+        except OSError as error:
+            raise Failure(f"{passwords}: {error.strerror}", USAGE) from None
+    for line in acl(config.namespace, made):
+        output.write(line)
+    hint = (
+        f"the passwords are in {passwords}: give each role its own as $CARBON_REDIS_USERNAME and"
+        " $CARBON_REDIS_PASSWORD"
+        if passwords is not None
+        else "all users are off: give them passwords with --passwords FILE, or in the file"
+    )
+    output.hint(f"for `aclfile` in the server's configuration, then ACL LOAD; {hint}")
 
 
 CHECK_COLUMNS = (
