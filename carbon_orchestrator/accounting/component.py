@@ -1,4 +1,5 @@
-"""The accounting role: folds what workers report into totals, and keeps the house in order."""
+"""The accounting role: folds what workers report into totals, settles them when more is known,
+and keeps the house in order."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ import anyio
 
 from carbon_orchestrator.accounting.housekeeping import Housekeeping
 from carbon_orchestrator.accounting.record_keeping import RecordKeeping, archive_directory
+from carbon_orchestrator.accounting.settling import Settling
 from carbon_orchestrator.accounting.totals import account
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import ACCOUNTING
@@ -35,7 +37,9 @@ class Accounting:
             max_deliveries=runtime.config.limits.deliveries,
         )
         self.housekeeping = Housekeeping(runtime)
-        self.records = RecordKeeping(runtime, archive or archive_directory(runtime.config))
+        archive = archive or archive_directory(runtime.config)
+        self.records = RecordKeeping(runtime, archive)
+        self.settling = Settling(runtime, archive)
         self._name = name
 
     async def run(self) -> None:
@@ -45,6 +49,7 @@ class Accounting:
             tasks.start_soon(self.consumer.run, self.runtime.stop)
             tasks.start_soon(self.housekeeping.run)
             tasks.start_soon(self.records.run)
+            tasks.start_soon(self.settling.run)
 
     async def process(self, entries: Sequence[Entry]) -> list[Transaction]:
         """One transaction per entry: the increments of all events in it, summed up."""
