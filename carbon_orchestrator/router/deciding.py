@@ -9,7 +9,7 @@ import msgspec
 
 from carbon_orchestrator.config import Config, PolicyName
 from carbon_orchestrator.durations import seconds
-from carbon_orchestrator.events import Considered, Decision, Spec
+from carbon_orchestrator.events import Considered, Decision, Spec, Urgency
 from carbon_orchestrator.router.expectation import Done, RunTimes, expected, left, longest
 from carbon_orchestrator.router.greenest import GreenestSlots, GreenestWindow
 from carbon_orchestrator.router.outlook import Outlook
@@ -161,8 +161,8 @@ def wake(answer: Defer, outlook: Outlook, policy: Policy) -> int:
     return min(start + round(step * _PATIENCE), answer.latest_start)
 
 
-def lane(spec: Spec, answer: Dispatch) -> Lane:
+def lane(urgency: Urgency, answer: Dispatch) -> Lane:
     """Urgent jobs first, then those that may wait no longer, then the rest."""
-    if spec.urgency == "urgent":
+    if urgency == "urgent":
         return "urgent"
     return "due" if answer.due else ""

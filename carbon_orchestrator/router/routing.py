@@ -392,7 +392,8 @@ class Routing:
             fast_energy=energy,
             fast_length=length,
         )
-        stream = self.topology.dispatch(answer.pool, lane(spec, answer), decision.zone or "")
+        into = lane(spec.urgency, answer)
+        stream = self.topology.dispatch(answer.pool, into, decision.zone or "")
         transaction.add_entry(stream, entry_fields(event, SOURCE, spec.traceparent))
 
     def _emit(

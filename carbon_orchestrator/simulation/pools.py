@@ -49,7 +49,7 @@ class Pools:
             self._free[place] -= 1
             return True
         self._arrivals += 1
-        rank = LANES.index(lane(fate.job.spec, answer))
+        rank = LANES.index(lane(fate.job.spec.urgency, answer))
         heappush(self._lines[place], (rank, self._arrivals, fate))
         return False
 

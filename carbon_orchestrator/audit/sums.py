@@ -1,0 +1,104 @@
+"""The part of an audit that goes over seals, figures and totals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from carbon_orchestrator.audit.figures import Figures
+from carbon_orchestrator.audit.findings import Findings, Place
+from carbon_orchestrator.audit.reading import COMPLETIONS, EMISSIONS, Reading
+from carbon_orchestrator.audit.totals import Cut, Sums, Unsettled, compare, cut
+from carbon_orchestrator.config import Config
+from carbon_orchestrator.events import EmissionsRecorded, EmissionsSettled
+from carbon_orchestrator.topology import CODEC
+from streams.event import Entry, entry_order
+from streams.proof import Head, Proof, prove
+
+Tell = Callable[[int], None]
+
+
+async def check_seals(reading: Reading, findings: Findings, noted: Head | None) -> Proof:
+    """All that is sealed is as it was. `noted`: a seal that was written down elsewhere."""
+    topology = reading.topology
+    proof = await prove(
+        reading.history,
+        streams=[topology.partition.name(each) for each in topology.streams],
+        head=noted,
+        removed=reading.removed,
+    )
+    findings.check("seals", proof.entries)
+    for each in proof.findings:
+        place = None if each.first is None else Place(each.stream, each.first)
+        what = f"{each.stream}: {each.what}" + (f" ({each.file})" if each.file else "")
+        findings.find("seals", what, place, expected=each.expected, found=each.found)
+    if unsealed := sum(proof.unsealed.values()):
+        findings.skip("seals", "entries not sealed yet", unsealed)
+    if missing := sum(proof.missing.values()):
+        findings.skip("seals", "sealed runs of entries that this archive does not reach", missing)
+    return proof
+
+
+async def check_sums(reading: Reading, findings: Findings, tell: Tell = lambda count: None) -> None:
+    """Figures of all emissions, and totals where there is a server and the record is whole."""
+    there = await _totals(reading, findings)
+    figures = Figures(reading.grids, reading.configurations.holds(), findings)
+    sums = Sums(reading.topology, home(reading))
+    source = reading.source
+    for stream in (COMPLETIONS, EMISSIONS):
+        if stream == COMPLETIONS and there is None:
+            continue
+        group = None if there is None else there.places[stream]
+        read = 0
+        async for page in reading.history.pages(stream, source.after, source.until):
+            events = 0
+            for entry_id, fields in page:
+                entry = CODEC.entry(stream, entry_id, fields)
+                events += len(entry.messages)
+                _figures(figures, entry)
+                if group is not None:
+                    read += entry_order(entry_id) <= entry_order(group.last)
+                    # What accounting gave up is among the dead letters and counts for nothing.
+                    given_up = not entry.faults and (stream, entry_id) in reading.buried
+                    if group.done(entry_id) and not given_up:
+                        sums.add(entry)
+            tell(events)
+        if group is not None and group.read is not None and group.read != read:
+            findings.find(
+                "totals",
+                f"{stream} does not hold all that accounting has read",
+                expected=f"{group.read} entries",
+                found=f"{read} entries",
+            )
+    if there is not None:
+        compare(sums, there, reading.topology, findings)
+
+
+async def _totals(reading: Reading, findings: Findings) -> Cut | None:
+    """Those on the server, where they can be compared."""
+    if reading.redis is None:
+        findings.skip("totals", "there is no server: totals are on it alone")
+    elif reading.source.late or reading.source.until is not None:
+        findings.skip("totals", "they are of all times, not of a part")
+    else:
+        try:
+            return await cut(reading.redis, reading.topology)
+        except Unsettled as error:
+            findings.skip("totals", str(error))
+    return None
+
+
+def _figures(figures: Figures, entry: Entry) -> None:
+    for message in entry.messages:
+        event = message.event
+        if isinstance(event, EmissionsRecorded):
+            place = Place(entry.stream, entry.id, message.index, event.job_id)
+            figures.recorded(event, place)
+        elif isinstance(event, EmissionsSettled):
+            figures.settled(event, Place(entry.stream, entry.id, message.index))
+
+
+def home(reading: Reading) -> str:
+    """The home zone, as the last accounting announced it."""
+    for each in reading.configurations.of("accounting"):
+        return each.config.zone
+    return Config().zone
