@@ -140,8 +140,8 @@ class Deployment:
     def signal(self, spec: str = "simulated", speed: float | None = None) -> Part:
         return self._part(lambda runtime: SignalRole(runtime, spec, speed=speed))
 
-    async def gateway(self) -> Part:
-        part = self._part(lambda runtime: Gateway(runtime, port=0))
+    async def gateway(self, **options: Any) -> Part:
+        part = self._part(lambda runtime: Gateway(runtime, port=0, **options))
         started = asyncio.create_task(part.role.started.wait())
         await asyncio.wait({started, part.task}, timeout=10, return_when="FIRST_COMPLETED")
         assert started.done(), "the gateway does not start"

@@ -1,0 +1,95 @@
+"""Submissions over HTTP mean one thing only, or are refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from carbon_orchestrator.gateway.strict import Malformed, WrongField, names, submission
+
+MOST = 64 << 10
+
+
+def nested(depth: int, opening: str = '{"x":', closing: str = "}") -> bytes:
+    """A payload nested so deep, in a body that is one deeper."""
+    return f'{{"type":"a","payload":{opening * depth}1{closing * depth}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "word"),
+    [
+        (b'{"type":"a","dedline":"6h"}', "dedline", "deadline"),
+        (b'{"type":"a","x":1}', "x", "max_attempts"),
+        (b'{"type":"a","job_id":"x"}', "job_id", "gateway"),
+        (b'{"type":"a","submitted_at":null}', "submitted_at", "gateway"),
+        (b"{}", "type", "missing"),
+        (b'{"type":1}', "type", "str"),
+        (b'{"type":"a","labels":{"a":1}}', "labels", "str"),
+        (b'{"type":"a","payload":{"x":"' + b"y" * MOST + b'"}}', "payload", "65536"),
+    ],
+)
+def test_a_wrong_field_is_named(body: bytes, field: str, word: str) -> None:
+    with pytest.raises(WrongField, match=word) as caught:
+        submission(body, MOST)
+    assert caught.value.field.startswith(field)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b'{"type":"a"}x',
+        b'{"type":"a"}{"type":"a"}',
+        b'\xef\xbb\xbf{"type":"a"}',
+        b'{"type":"a","payload":{"x":NaN}}',
+        b'{"type":"a","payload":{"x":-Infinity}}',
+        b'{"type":"a","type":"b"}',
+        b'{"type":"a","payload":{"x":[{"y":1,"y":2}]}}',
+        b'{"type":"a","payload":{"x":1,"\\u0078":2}}',
+        b'{"type":"a","labels":{"l":"1","l":"2"}}',
+        b'{"type":"a"'.decode().encode("utf-16"),
+        nested(64),
+        nested(64, "[", "]").replace(b":[", b':{"x":[', 1).replace(b"]}", b"]}}", 1),
+        nested(100_000)[: MOST * 4],
+    ],
+)
+def test_what_could_be_read_in_two_ways_is_malformed(body: bytes) -> None:
+    with pytest.raises(Malformed):
+        submission(body, 10 * MOST)
+
+
+def test_what_is_deep_enough_for_anybody_is_taken() -> None:
+    submitted, given_ = submission(nested(63), MOST)
+    assert given_ == {"type", "payload"}
+    assert json.loads(bytes(submitted.payload))
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), values, max_size=6))
+def test_names_are_those_of_the_outermost_object(value: dict[str, Any]) -> None:
+    assert names(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) == {
+        each.encode("utf-8", "replace").decode() for each in value
+    }
+
+
+@given(st.binary() | st.dictionaries(st.text(), values).map(lambda each: json.dumps(each).encode()))
+def test_any_bytes_are_a_submission_or_told_what_is_wrong(body: bytes) -> None:
+    try:
+        submission(body, MOST)
+    except (Malformed, WrongField) as error:
+        assert str(error)  # noqa: PT017 - either is an answer
