@@ -142,6 +142,40 @@ class Archive(_Section, frozen=True):
     seal_every: str | float = "5s"
 
 
+class ScaledPool(_Section, frozen=True):
+    """How many worker processes a pool may have. `low`, `medium`, `high`: the share of `max` that
+    may work while the grid is in that band."""
+
+    min: int = 0
+    max: int = 4
+    low: float = 1.0
+    medium: float = 0.75
+    high: float = 0.5
+
+
+class Scaler(_Section, frozen=True):
+    """Pools that scale with carbon and backlog (scaler/deciding.py).
+
+    A band is entered at its limit ([threshold]), and left only `leave` (a fraction of the limit)
+    past it, and not before it has been there for `dwell`. `dwell` and `hold` are grid-clock time,
+    the others wall time.
+    """
+
+    up: bool = False  # `up` has worker processes that come and go, instead of its own workers
+    interval: str | float = "2s"  # between two looks
+    leave: float = 0.05
+    dwell: str | float = "15m"
+    hold: str | float = "30m"  # for which a band still counts after its intensity became too old
+    window: str | float = "5m"  # only what was wanted throughout it makes a pool smaller
+    step: int = 4  # workers more at once, or as many as there are, if that is more
+    up_every: str | float = "15s"
+    down_step: int = 1  # workers fewer at once
+    down_every: str | float = "15s"
+    ahead: str | float = "1m"  # how long a new worker may take to be there
+    jobs_per_slot: float = 1.0  # waiting jobs for which one slot is wanted
+    pools: dict[Pool, ScaledPool] = {}
+
+
 class Config(_Section, frozen=True):
     types: dict[str, JobType] = {}
     default_types: bool = True  # serve analytics, training, inference besides `types`
@@ -154,6 +188,7 @@ class Config(_Section, frozen=True):
     limits: Limits = Limits()
     retention: Retention = Retention()
     archive: Archive = Archive()
+    scaler: Scaler = Scaler()
     lease: str | float = "15s"  # a job whose worker is silent for so long is run elsewhere
     margin: str | float = "1s"  # wall time kept free before every deadline, for hand-over
     #: What stands behind a 202: "server", the server has the job; "replica", so has a replica.
@@ -253,6 +288,7 @@ def complete(config: Config, origin: str = "configuration") -> Config:
         _duration(f"{origin}: retention.{field}", getattr(config.retention, field))
     _duration(f"{origin}: archive.seal_every", config.archive.seal_every)
     _check_limits(f"{origin}: limits", config.limits)
+    _check_scaler(f"{origin}: scaler", config.scaler)
     if not 0 <= config.greenest.min_saving <= 1:
         raise ConfigError(f"{origin}: greenest.min_saving must be 0 to 1 (of emissions, an hour)")
     for field in ("resume_cost", "max_wait"):
@@ -284,6 +320,25 @@ def _check_limits(where: str, limits: Limits) -> None:
         _duration(f"{where}.{field}", getattr(limits, field))
         if seconds(getattr(limits, field)) < 0.1:
             raise ConfigError(f"{where}.{field} must be 0.1 seconds or more")
+
+
+def _check_scaler(where: str, scaler: Scaler) -> None:
+    for field in ("interval", "dwell", "hold", "window", "up_every", "down_every", "ahead"):
+        _duration(f"{where}.{field}", getattr(scaler, field))
+    if seconds(scaler.interval) < 0.1:
+        raise ConfigError(f"{where}.interval must be 0.1 seconds or more")
+    if not 0 <= scaler.leave < 1:
+        raise ConfigError(f"{where}.leave must be at least 0 and below 1")
+    if not 0.01 <= scaler.jobs_per_slot <= 10_000:
+        raise ConfigError(f"{where}.jobs_per_slot must be 0.01 to 10000")
+    for field in ("step", "down_step"):
+        if not 1 <= getattr(scaler, field) <= 10_000:
+            raise ConfigError(f"{where}.{field} must be 1 to 10000")
+    for name, pool in scaler.pools.items():
+        if not (0 <= pool.min <= pool.max and 1 <= pool.max <= 10_000):
+            raise ConfigError(f"{where}.pools.{name} needs 0 <= min <= max <= 10000, max above 0")
+        if not 0 <= pool.high <= pool.medium <= pool.low <= 1:
+            raise ConfigError(f"{where}.pools.{name} needs 0 <= high <= medium <= low <= 1")
 
 
 def _check_zones(origin: str, config: Config) -> None:

@@ -378,6 +378,71 @@ class OperatorActed(Event, frozen=True, kw_only=True):
     detail: dict[str, str] = {}
 
 
+class Backlog(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """Jobs that want a pool. `pressing` are those of `waiting`, `pressing_soon` those of `soon`,
+    that are urgent or whose latest start is near."""
+
+    waiting: int = 0  # handed to the pool, not taken by a worker yet
+    soon: int = 0  # deferred, to be handed to it before a new worker could be there
+    pressing: int = 0
+    pressing_soon: int = 0
+
+
+class InFlight(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What runs in a pool: jobs, and the live workers that have any."""
+
+    jobs: int = 0
+    workers: int = 0
+
+
+class GridState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The grid as a pool's size was decided by it; without `intensity`, nothing usable is known."""
+
+    intensity_id: str | None = None
+    intensity: float | None = None
+    low: float = 0.0  # highest "low" intensity
+    high: float = 0.0  # highest "medium" one
+    valid_until: int = 0
+
+
+class ScalingMemory(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What decisions about a pool's size remember of those before.
+
+    `wanted`: sizes that were wanted lately, as (time, workers), each smaller than those before.
+    """
+
+    band: Band | None = None
+    band_since: int = 0
+    up_at: int | None = None
+    down_at: int | None = None
+    wanted: list[tuple[int, int]] = []
+
+
+class PoolScaled(Event, frozen=True, kw_only=True):
+    """A pool's size was changed, and everything that this was decided from: scaler/deciding.py
+    comes to the same answer. `zone` None is the home zone; `contended`: how often in a row the
+    size was found other than it had been set."""
+
+    event_type: ClassVar[str] = "pool.scaled"
+    pool: Pool
+    zone: str | None = None
+    at: int
+    version: int  # of the way to decide
+    params: msgspec.Raw  # its parameters, a JSON object
+    actuator: str
+    scaler: str  # who decided
+    revision: int  # counts the changes of this pool
+    grid: GridState
+    backlog: Backlog
+    in_flight: InFlight
+    memory: ScalingMemory
+    current: int  # workers before
+    replicas: int  # workers from now on
+    band: Band | None = None  # None: no carbon limit
+    contended: int = 0
+    reason: str
+
+
 EVENTS: tuple[type[Event] | type[SegmentSealed], ...] = (
     JobSubmitted,
     CancelRequested,
@@ -397,5 +462,6 @@ EVENTS: tuple[type[Event] | type[SegmentSealed], ...] = (
     EmissionsSettled,
     RoleStarted,
     OperatorActed,
+    PoolScaled,
     SegmentSealed,
 )

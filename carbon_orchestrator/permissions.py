@@ -56,7 +56,7 @@ _SECRET = ("api-keys",)
 _EVERYTHING = (*(name for name in PERMANENT if name not in _SECRET), "job:*")
 _STREAMS = (
     *(*_SUBMISSIONS, "intensity", "dispatch.*", "completions", "emissions"),
-    *("deferrals", "reviews", "operations", "seals", "dead-letters"),
+    *("deferrals", "reviews", "operations", "scaling", "seals", "dead-letters"),
 )
 
 
@@ -117,6 +117,11 @@ ROLES: dict[str, Role] = {
         consume=("completions", "emissions"),
         trim=_STREAMS,
     ),
+    "scaler": Role(
+        read=("clock", "dispatch.*", "intensity", "job:*", "wake"),
+        append=("operations", "scaling"),
+        change=(*_COMMITS, "clock", "scaler:*"),
+    ),
     "operator": Role(
         read=(*_EVERYTHING, *_SECRET),
         append=_STREAMS,
@@ -147,7 +152,10 @@ def _together(*roles: Role) -> Role:
 
 #: `up` with a server of yours: all that serve, in one process.
 ROLES["up"] = _together(
-    *(ROLES[name] for name in ("gateway", "signal", "router", "worker", "accounting", "operator"))
+    *(
+        ROLES[name]
+        for name in ("gateway", "signal", "router", "worker", "accounting", "scaler", "operator")
+    )
 )
 
 

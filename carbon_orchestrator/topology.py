@@ -5,6 +5,7 @@
     grid API/trace ─► signal ─► intensity┘     │   └──► dispatch.eco ──► worker(s) ECO  ─┤
                                                └──► deferrals                            │
       accounting ◄── emissions, completions ◄────────────────────────────────────────────┘
+      scaler ◄── intensity, what waits and runs ──► sizes of the pools
 
 | stream               | events                                    | written by       | group      |
 |----------------------|-------------------------------------------|------------------|------------|
@@ -20,6 +21,7 @@
 | emissions            | emissions.recorded, emissions.settled     | worker,          | accounting |
 |                      |                                           | accounting       |            |
 | operations           | role.started, operator.acted              | any, operator    | -          |
+| scaling              | pool.scaled                               | scaler           | -          |
 | seals                | segment.sealed (streams/sealing.py)       | accounting       | -          |
 | dead-letters         | what nobody could process                 | any              | -          |
 
@@ -36,6 +38,8 @@ the rest, so urgent work never waits behind other work. State beside the streams
 | running.interruptible| sorted set: ids of running jobs that may be suspended, by submission    |
 | booked:SITE          | hash: changes of the site's booked load by time (router/capacity.py)    |
 | workers:SITE         | sorted set: NAME:SLOTS of its workers, by when last heard of (wall ms)  |
+| scaler:SITE          | hash: which scaler sizes the site, until when (wall ms), to how many    |
+|                      | workers, and what it remembers (scaler/holding.py)                      |
 | totals:DAY           | hash: sums of the day; totals:ever has those of all days (accounting)   |
 | days                 | sorted set of the days that have totals                                 |
 | settled, unsettled   | hash: how far accounting has settled; sorted set: attempts that have no |
@@ -95,6 +99,7 @@ class Topology:
         self.completions = key("completions")
         self.emissions = key("emissions")
         self.operations = key("operations")
+        self.scaling = key("scaling")
         self.seals = key("seals")
         self.chain = key("chain")
         self.archived = key("archived")
@@ -137,6 +142,9 @@ class Topology:
     def workers(self, pool: Pool, zone: str = "") -> str:
         return self.partition.key(f"workers:{site(pool, zone)}")
 
+    def scaler(self, pool: Pool, zone: str = "") -> str:
+        return self.partition.key(f"scaler:{site(pool, zone)}")
+
     def totals(self, day: str) -> str:
         return self.partition.key(f"totals:{day}")
 
@@ -172,6 +180,7 @@ class Topology:
             self.deferrals,
             self.reviews,
             self.operations,
+            self.scaling,
             self.dead_letters,
             self.seals,
         ]
@@ -188,6 +197,8 @@ PERMANENT = (
     "emissions",
     "dead-letters",
     "operations",
+    "scaling",
+    "scaler:*",
     "seals",
     "chain",
     "archived",
