@@ -1,0 +1,208 @@
+"""One request to a gateway, answered: sent again while it may help, never for ever.
+
+Whatever goes through here may be sent twice: reading changes nothing, a cancellation is the same
+twice, and a submission carries an idempotency key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import aiohttp
+import msgspec
+from yarl import URL
+
+from carbon_orchestrator import __version__
+from carbon_orchestrator.client.errors import OrchestratorError, Unavailable, of_problem
+from streams.retry import backoff
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_MOST_BYTES = 64 << 20
+_AGAIN = (429, 502, 503, 504)
+#: Whom nobody ever heard of is not waited for as long as one who is away.
+_STRANGER_SECONDS = 1.0
+_FAULTS = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, OSError)
+
+Query = Sequence[tuple[str, str]]
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """An answer as it came. `retry_after` in seconds."""
+
+    status: int
+    kind: str
+    body: bytes
+    retry_after: float | None = None
+
+
+class Transport:
+    """Keeps connections to one gateway; of one event loop.
+
+    `url`: $CARBON_URL by default; `api_key`: $CARBON_API_KEY. `timeout`: seconds for one answer;
+    `patience`: seconds for which a request is sent again while the gateway is away or says that
+    it has no room. Raises ValueError for a URL or key that cannot be one.
+    """
+
+    def __init__(
+        self, url: str | None, api_key: str | None, *, timeout: float, patience: float
+    ) -> None:
+        self.url = _address(url or os.environ.get("CARBON_URL") or DEFAULT_URL)
+        key = os.environ.get("CARBON_API_KEY", "") if api_key is None else api_key
+        self._headers = {"User-Agent": f"carbon-orchestrator/{__version__}", **_bearer(key.strip())}
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._patience = patience
+        self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._met = False
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query = (),
+        body: bytes | None = None,
+        headers: Mapping[str, str] = {},
+    ) -> Any:
+        """The decoded JSON of the answer. Raises OrchestratorError."""
+        session, loop = self._open(), asyncio.get_running_loop()
+        began, waits = loop.time(), backoff(0.1, 3.0)
+        while True:
+            error: OrchestratorError
+            try:
+                answer = await self._once(session, method, path, query, body, headers)
+            except _FAULTS as fault:
+                error, wait = self._away(fault), next(waits)
+            else:
+                self._met = True
+                if 200 <= answer.status < 300:
+                    return self._decoded(method, path, answer)
+                error = self._refused(method, path, answer)
+                if answer.status not in _AGAIN:
+                    raise error
+                wait = next(waits)
+                if answer.retry_after is not None:  # spread, as all are told the same
+                    wait = max(wait, answer.retry_after * random.uniform(1, 1.25))
+            patience = self._patience if self._met else min(self._patience, _STRANGER_SECONDS)
+            if loop.time() + wait > began + patience:
+                raise error
+            await asyncio.sleep(wait)
+
+    async def _once(
+        self,
+        session: aiohttp.ClientSession,
+        method: str,
+        path: str,
+        query: Query,
+        body: bytes | None,
+        headers: Mapping[str, str],
+    ) -> Answer:
+        url = URL(self.url + path, encoded=True).with_query(query)
+        async with session.request(
+            method, url, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            content = bytearray()
+            async for chunk in response.content.iter_chunked(1 << 16):
+                content += chunk
+                if len(content) > _MOST_BYTES:
+                    raise OrchestratorError(f"the answer is over {_MOST_BYTES >> 20} MiB")
+            return Answer(
+                response.status,
+                response.content_type,
+                bytes(content),
+                retry_seconds(response.headers.get("Retry-After")),
+            )
+
+    def _open(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if self._session is None:
+            self._session = aiohttp.ClientSession(headers=self._headers, timeout=self._timeout)
+            self._loop = loop
+        if self._loop is not loop:
+            raise RuntimeError(
+                "a Client belongs to the event loop that first used it: make one within each"
+                " asyncio.run, or use SyncClient"
+            )
+        if self._session.closed:
+            raise RuntimeError("this client has been closed")
+        return self._session
+
+    def _away(self, fault: BaseException) -> Unavailable:
+        if isinstance(fault, aiohttp.ClientSSLError):
+            return Unavailable(f"no trusted connection to {self.url}: {fault}")
+        if isinstance(fault, aiohttp.ClientConnectorError):
+            why = fault.os_error.strerror or str(fault.os_error)
+            return Unavailable(
+                f"no gateway at {self.url} ({why}): start one with `carbon-orchestrator up`,"
+                " or say where it is, as url= or in $CARBON_URL"
+            )
+        if isinstance(fault, TimeoutError):
+            return Unavailable(f"{self.url} gave no answer in {self._timeout.total:g} s")
+        return Unavailable(f"{self.url} broke off ({str(fault) or type(fault).__name__})")
+
+    def _refused(self, method: str, path: str, answer: Answer) -> OrchestratorError:
+        try:
+            problem = msgspec.json.decode(answer.body, type=dict[str, Any])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            problem = {}
+        if answer.kind != "application/problem+json" or not problem:
+            if answer.status in _AGAIN:  # of a proxy before it
+                return Unavailable(
+                    f"{self.url} answers with {answer.status}",
+                    status=answer.status,
+                    retry_after=answer.retry_after,
+                )
+            return self._foreign(method, path, answer)
+        submitting = (method, path) == ("POST", "/jobs")
+        return of_problem(answer.status, problem, answer.retry_after, submitting=submitting)
+
+    def _decoded(self, method: str, path: str, answer: Answer) -> Any:
+        try:
+            return msgspec.json.decode(answer.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise self._foreign(method, path, answer) from None
+
+    def _foreign(self, method: str, path: str, answer: Answer) -> OrchestratorError:
+        return OrchestratorError(
+            f"{self.url} answers {method} {path} with {answer.status} {answer.kind}, which no"
+            " gateway of ours does; look at url= or $CARBON_URL",
+            status=answer.status,
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+
+def retry_seconds(header: str | None) -> float | None:
+    """A Retry-After in seconds; dates are not understood, as no gateway of ours sends them."""
+    try:
+        value = math.nan if header is None else float(header)
+    except ValueError:
+        return None
+    return value if 0 <= value < math.inf else None
+
+
+def _address(url: str) -> str:
+    try:
+        parsed = URL(url)
+        known = parsed.scheme in ("http", "https") and bool(parsed.host)
+    except ValueError:
+        known = False
+    if not known or parsed.query_string or parsed.fragment:
+        raise ValueError(f"{url!r} is no gateway's address; write it like {DEFAULT_URL}")
+    return str(parsed).rstrip("/")
+
+
+def _bearer(key: str) -> dict[str, str]:
+    if not key:
+        return {}
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("the API key has characters that no key has")  # which it does not quote
+    return {"Authorization": f"Bearer {key}"}
