@@ -269,7 +269,7 @@ def worker(
 
         return run
 
-    serve(redis, config, log_level, part)
+    serve(redis, config, log_level, part, sets_clock=False)
 
 
 def accounting(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,7 +193,11 @@ FORBIDDEN: dict[str, list[tuple[str, ...]]] = {
     "router": [("XADD", "completions", "*", "type", "x"), ("HGETALL", "api-keys")],
     "accounting": [("HSET", "job:a", "state", "x"), ("HGETALL", "api-keys")],
     "operator": [("HSET", "totals:2026-01-01", "a", "1"), ("XDEL", "completions", "1-1")],
-    "reader": [("HGETALL", "api-keys"), ("HSET", "job:a", "state", "x"), ("XADD", "jobs", "*")],
+    "reader": [
+        ("HGETALL", "api-keys"),
+        ("HSET", "job:a", "state", "x"),
+        ("XADD", "jobs", "*", "type", "x"),
+    ],
     "publisher": [
         ("XRANGE", "jobs", "-", "+"),
         ("HGETALL", "job:a"),
@@ -204,7 +209,7 @@ SERVER_WIDE = [
     each.split()
     for each in (
         *("FLUSHALL", "FLUSHDB", "KEYS *", "CONFIG GET *", "SHUTDOWN", "SCRIPT FLUSH"),
-        *("SCRIPT LOAD x", "FUNCTION LIST", "DEBUG JMAP", "ACL LIST", "ACL SETUSER x"),
+        *("SCRIPT LOAD x", "FUNCTION LIST", "ACL LIST", "ACL SETUSER x"),
         *("CLIENT LIST", "CLIENT KILL ID 1", "MONITOR", "REPLICAOF NO ONE", "SAVE"),
         *("MODULE LIST", "SWAPDB 0 1", "SUBSCRIBE x", "PUBLISH x y", "RANDOMKEY", "GET secret"),
     )
@@ -248,7 +253,7 @@ async def test_a_missing_permission_ends_the_role_and_is_named(
         await until_over(part)
     text = str(refusal.value)
     assert f"{NAMESPACE}:{{0}}:" in text
-    assert "XGROUP" in text or "EVAL" in text
+    assert re.match(r"the server forbids [A-Z]+ on ", text)
     assert emptied.passwords["worker"] not in text
 
 
