@@ -7,7 +7,7 @@ import sys
 from cyclopts import App
 
 from carbon_orchestrator import __version__
-from carbon_orchestrator.cli import contract, jobs, operator, roles, signal, simulate
+from carbon_orchestrator.cli import contract, jobs, operator, replay, roles, signal, simulate
 from carbon_orchestrator.cli.faults import told
 from carbon_orchestrator.cli.keys import keys
 
@@ -21,6 +21,7 @@ signal.register(app)
 jobs.register(app)
 operator.register(app)
 simulate.register(app)
+replay.register(app)
 contract.register(app)
 app.command(keys)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -14,6 +12,7 @@ from cyclopts import App, Parameter
 from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.faults import USAGE, Failure
 from carbon_orchestrator.cli.output import Column, Json
+from carbon_orchestrator.cli.progress import progress
 from carbon_orchestrator.cli.quantities import duration, mass
 from carbon_orchestrator.cli.roles import ConfigFile
 from carbon_orchestrator.clock import parse_time
@@ -137,13 +136,13 @@ def simulate(
             learn=lengths == "learned",
         )
         needed = span(chosen, trace, loaded)
-        with _progress() as progress:
+        with progress() as bars:
             expected = None
             if wish.kind == "column":
                 column = f"{path_and_column(carbon)[0]}:{wish.column}"
                 expected = _trace(column, loaded.zone, carbon_start, step_ms)
-            forecasts = _forecasts(wish, trace, expected, needed, raw_forecast, progress)
-            compared = compare(chosen, trace, forecasts, setup, policy or _POLICIES, progress)
+            forecasts = _forecasts(wish, trace, expected, needed, raw_forecast, bars)
+            compared = compare(chosen, trace, forecasts, setup, policy or _POLICIES, bars)
         if csv is not None:
             _write_csv(csv, compared)
         if plot is not None:
@@ -279,24 +278,3 @@ def _forecasts(
     if raw:
         return forecasts.Known(values, needed.steps)
     return forecasts.corrected(trace, values, needed, one_more)
-
-
-@contextmanager
-def _progress() -> Iterator[Progress | None]:
-    """A bar on standard error for a person; nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import Progress as Bars
-
-    with Bars(console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Callable[[float], None]] = {}
-
-        def tell(name: str, share: float) -> None:
-            if name not in tasks:
-                task = bars.add_task(name, total=1.0)
-                tasks[name] = lambda done: bars.update(task, completed=done)
-            tasks[name](share)
-
-        yield tell

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from deployment import Deploy, Deployment
 
+from carbon_orchestrator.accounting.component import Accounting
 from carbon_orchestrator.accounting.record_keeping import RecordKeeping
 from carbon_orchestrator.config import Archive as ArchiveConfig
 from carbon_orchestrator.config import Retention
@@ -104,6 +105,9 @@ async def test_a_full_disk_stops_trimming_until_there_is_room(
     for _ in range(3):
         await house.post("quick", urgency="urgent")
     await house.counted("completed", 3)
+    await house.settled()
+    (accounting,) = (part for part in house.parts if isinstance(part.role, Accounting))
+    await accounting.stop()
     finish = Writer.finish
 
     def full(writer: Writer) -> Any:
