@@ -55,21 +55,21 @@ class Connection(web.RequestHandler):
         """The request is answered, though the answer may still be on its way."""
         self.phase, self.since, self._content = "idle", self._now(), None
 
-    def too_slow(self, now: float, limits: Limits) -> bool:
-        """Whether the other side has had its time."""
+    def overdue(self, now: float, limits: Limits) -> Ended | None:
+        """Why it is to be ended, if the other side has had its time."""
         patience = seconds(limits.header_timeout)
         if self._blocked is not None and self.transport is not None:
             since, unsent = self._blocked
             sent = max(0, unsent - self.transport.get_write_buffer_size())
-            if now - since > patience + sent / limits.body_rate:
-                return True
+            return "too-slow" if now - since > patience + sent / limits.body_rate else None
         spent = now - self.since
-        if self.phase == "headers":
-            return spent > patience
         if self.phase == "idle":
-            return spent > seconds(limits.idle_timeout)
-        waits = self._content is not None and not self._content.is_eof()
-        return waits and spent > patience + self._received / limits.body_rate
+            return "idle" if spent > seconds(limits.idle_timeout) else None
+        if self.phase == "request":
+            if self._content is None or self._content.is_eof():
+                return None  # it is our turn
+            patience += self._received / limits.body_rate
+        return "too-slow" if spent > patience else None
 
     def cut_off(self) -> None:
         """End it; who is still sending a request is told why."""
@@ -188,8 +188,9 @@ class Connections:
         loop = asyncio.get_running_loop()
         while not stop.is_set():
             now = loop.time()
-            for each in [each for each in self._open if each.too_slow(now, self._limits)]:
-                self._cut_off(each, "idle" if each.phase == "idle" else "too-slow")
+            for each in list(self._open):
+                if (why := each.overdue(now, self._limits)) is not None:
+                    self._cut_off(each, why)
             await stop.sleep(min(1.0, shortest / 4))
 
 
