@@ -78,7 +78,8 @@ class House(Deployment):
     def command(self, name: str, arguments: Sequence[str]) -> list[str]:
         command = [sys.executable, "-m", "carbon_orchestrator"]
         if "clock" in self.plan.faults:
-            self.step(name, 0.0)
+            if not self._step_file(name).exists():
+                self.step(name, 0.0)
             command[2:] = ["benchmarks.chaos.stepped", str(self._step_file(name))]
         command += [*arguments, "--redis", self.url(name), "--config", str(self.config)]
         return [*command, "--log-level", "warning"]
@@ -133,6 +134,10 @@ class House(Deployment):
     async def delay_replication(self, milliseconds: float) -> None:
         """What the primary writes reaches its replica so much later."""
         await self.network.behave(self._replication, Conduct(latency_ms=milliseconds))
+
+    async def cut_next_reply(self, link: str) -> None:
+        """The next reply on this link does not come through; what follows does."""
+        await self.network.behave(link, Conduct(cut_next=True))
 
     async def fail_over(self) -> None:
         """kill -9 the primary; the replica takes its place with what had reached it."""

@@ -19,6 +19,7 @@ import msgspec
 import uvloop
 
 _CHUNK = 65_536
+_MOST_CHUNKS = 1000  # on their way in one direction of a connection
 _TRICKLE_SECONDS = 0.005
 
 
@@ -30,6 +31,7 @@ class Conduct(msgspec.Struct, frozen=True):
     silent: Literal["", "requests", "replies", "both"] = ""  # held back
     refuse: bool = False  # new connections are reset
     cut: float = 0.0  # chance that the connection is reset in the middle of a reply
+    cut_next: bool = False  # that of the next reply is, once
     cut_after: int = 40  # bytes of that reply that come through, at most
     trickle: int = 0  # bytes of a reply at a time
 
@@ -104,30 +106,55 @@ class Link:
         which: Literal["requests", "replies"],
         pair: tuple[asyncio.StreamWriter, asyncio.StreamWriter],
     ) -> None:
-        with suppress(OSError):
-            while data := await source.read(_CHUNK):
+        """One direction of a connection: what was read is due, by a latency, after it came."""
+        under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_MOST_CHUNKS)
+        reading = asyncio.create_task(self._read(source, under_way))
+        # uvloop has a RuntimeError for a connection that was reset a moment ago.
+        with suppress(OSError, RuntimeError):
+            while True:
+                due, data = await under_way.get()
+                await asyncio.sleep(due - asyncio.get_running_loop().time())
                 while self._conduct.silent in (which, "both"):
                     await self._changed.wait()
-                conduct = self._conduct
-                if conduct.latency_ms:
-                    jitter = self._chance.uniform(0.0, conduct.jitter_ms)
-                    await asyncio.sleep((conduct.latency_ms + jitter) / 1000)
-                if which == "replies":
-                    if conduct.cut and self._chance.random() < conduct.cut:
-                        self.cuts += 1
-                        most = min(len(data), conduct.cut_after)
-                        sink.write(data[: self._chance.randint(0, most)])
-                        await sink.drain()
-                        _reset(*pair)
-                        return
-                    while self._conduct.trickle and data:
-                        sink.write(data[: self._conduct.trickle])
-                        await sink.drain()
-                        data = data[self._conduct.trickle :]
-                        await asyncio.sleep(_TRICKLE_SECONDS)
+                if not data:
+                    break
+                if which == "replies" and self._cuts():
+                    most = min(len(data), self._conduct.cut_after)
+                    sink.write(data[: self._chance.randint(0, most)])
+                    await sink.drain()
+                    _reset(*pair)
+                    break
+                while (few := self._conduct.trickle) and which == "replies" and data:
+                    sink.write(data[:few])
+                    await sink.drain()
+                    data = data[few:]
+                    await asyncio.sleep(_TRICKLE_SECONDS)
                 sink.write(data)
                 await sink.drain()
+        reading.cancel()
         sink.close()
+
+    async def _read(
+        self, source: asyncio.StreamReader, under_way: asyncio.Queue[tuple[float, bytes]]
+    ) -> None:
+        data = b"."
+        while data:
+            try:
+                data = await source.read(_CHUNK)
+            except OSError:
+                data = b""
+            conduct = self._conduct
+            delay = conduct.latency_ms + self._chance.uniform(0.0, conduct.jitter_ms)
+            await under_way.put((asyncio.get_running_loop().time() + delay / 1000, data))
+
+    def _cuts(self) -> bool:
+        """Whether the connection is to be reset in the midst of this reply."""
+        conduct = self._conduct
+        cut = conduct.cut_next or self._chance.random() < conduct.cut
+        if conduct.cut_next:
+            self._conduct = msgspec.structs.replace(conduct, cut_next=False)
+        self.cuts += cut
+        return cut
 
 
 def _reset(*writers: asyncio.StreamWriter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ _EVIDENCE = {
     "job taken over": "jobs taken over",
     "commit delayed": "commits sent again",
 }
+_ERROR = re.compile(r'"event": ?"([^"]*)".*"level": ?"error"')
 
 
 class Outcome(msgspec.Struct):
@@ -68,5 +70,7 @@ def evidence(log: Path, cuts: int) -> dict[str, int]:
         for line in lines:
             for text, name in _EVIDENCE.items():
                 found[name] += text in line
+            if (error := _ERROR.search(line)) is not None:
+                found[f"error: {error[1]}"] += 1
     found["replies cut short"] = cuts
     return dict(found)
