@@ -25,4 +25,4 @@ compile() {
             --output-file "$output" pyproject.toml - "$@"
 }
 compile requirements.lock --extra embedded --extra plot "$@"
-compile requirements-dev.lock --extra embedded --extra plot --extra dev --constraints requirements.lock "$@"
+compile requirements-dev.lock --extra embedded --extra plot --extra dev --extra fuzz --constraints requirements.lock "$@"
