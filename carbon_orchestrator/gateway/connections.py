@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import structlog
 from aiohttp import web
@@ -99,11 +99,10 @@ class Connection(web.RequestHandler):
     # -- asyncio's side --------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         if self.house.admit(self):
             super().connection_made(transport)
         else:
-            self.refuse(transport)
+            self.refuse(cast(asyncio.Transport, transport))  # uvloop's is none by inheritance
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.house.lose(self)
