@@ -10,6 +10,8 @@ from typing import TextIO, cast
 
 import structlog
 
+from carbon_orchestrator.redaction import redact
+
 #: Without the values of local variables, among which payloads and keys would be.
 TRACEBACKS = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
@@ -41,7 +43,7 @@ def configure(level: str = "info", *, json: bool | None = None) -> None:
         if json
         else structlog.dev.ConsoleRenderer(
             colors=sys.stderr.isatty(),
-            exception_formatter=structlog.dev.RichTracebackFormatter(show_locals=False),
+            exception_formatter=structlog.dev.plain_traceback,
         )
     )
     processors: list[structlog.typing.Processor] = [
@@ -49,8 +51,8 @@ def configure(level: str = "info", *, json: bool | None = None) -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if json:
-        processors.append(TRACEBACKS)
+    processors.append(TRACEBACKS if json else structlog.processors.format_exc_info)
+    processors.append(redact)
     structlog.configure(
         processors=[*processors, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(
