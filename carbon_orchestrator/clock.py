@@ -90,8 +90,8 @@ def parse_time(text: str) -> int:
     """Ms since the epoch of an RFC 3339 time; without an offset it is UTC. ValueError."""
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a time such as 2026-01-31T18:00:00Z") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)
+    except (ValueError, OverflowError):  # the latter at the ends of the calendar
+        raise ValueError(f"{text[:40]!r} is not a time such as 2026-01-31T18:00:00Z") from None

@@ -19,9 +19,13 @@ def seconds(value: float | str) -> float:
     """
     if isinstance(value, bool):
         raise ValueError("a duration is a number of seconds or text such as '90s' or 'PT15M'")
-    length = float(value) if isinstance(value, int | float) else _from_text(value.strip())
+    try:
+        length = float(value) if isinstance(value, int | float) else _from_text(value.strip())
+    except OverflowError:  # an integer of hundreds of digits
+        length = float("inf")
     if not 0 <= length < 10 * 366 * 86400:
-        raise ValueError(f"a duration lies between 0 and ten years, not {value!r}")
+        shown = value[:40] if isinstance(value, str) else f"{length:g}"
+        raise ValueError(f"a duration lies between 0 and ten years, not {shown!r}")
     return length
 
 
@@ -30,7 +34,7 @@ def _from_text(text: str) -> float:
         try:
             return msgspec.convert(text, timedelta).total_seconds()
         except msgspec.ValidationError:
-            raise ValueError(f"{text!r} is not an ISO 8601 duration such as 'PT1H30M'") from None
+            raise ValueError(f"{text[:40]!r} is not an ISO 8601 duration such as 'PT1H30M'") from None
     parts = _SHORT.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)
@@ -38,7 +42,7 @@ def _from_text(text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(
-            f"{text!r} is not a duration; write seconds, '90s', '1h30m', '7d' or 'PT1H30M'"
+            f"{text[:40]!r} is not a duration; write seconds, '90s', '1h30m', '7d' or 'PT1H30M'"
         ) from None
 
 

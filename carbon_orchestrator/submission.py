@@ -137,7 +137,7 @@ def _deadline(submitted: JobSubmitted, config: Config, now: int) -> int | None:
         raise Invalid(f"{error}; or a time such as 2026-01-31T18:00:00Z", "deadline") from None
     if deadline <= now:
         raise DeadlinePassed(
-            f"the deadline {rfc3339(deadline)} is over; the clock stands at {rfc3339(now)}",
+            f"the deadline {rfc3339(max(0, deadline))} is over; the clock stands at {rfc3339(now)}",
             "deadline",
         )
     if deadline > now + _MAX_DEADLINE_MS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -37,6 +38,7 @@ SOURCE = "gateway"
 MOST_LISTED = 500
 LONGEST_KEY = 255
 _COUNT_SECONDS = 0.5
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -75,10 +77,12 @@ class Jobs:
                 )
             submitted = msgspec.structs.replace(submitted, project=asking.project)
         key = request.headers.get("Idempotency-Key")
-        if key is not None and not 1 <= len(key) <= LONGEST_KEY:
-            return problem(422, "invalid-idempotency-key", f"1 to {LONGEST_KEY} characters")
+        if key is not None and not (1 <= len(key) <= LONGEST_KEY and key.isascii()):
+            return problem(422, "invalid-idempotency-key", f"1 to {LONGEST_KEY} ASCII characters")
         job_id, now = self._job_id(key, asking), self._runtime.now()
         traceparent = request.headers.get("traceparent")
+        if traceparent is not None and not _TRACEPARENT.fullmatch(traceparent):
+            traceparent = None  # as the standard asks
         try:
             spec = accept(submitted, config, job_id, now, traceparent)
         except UnknownType as error:

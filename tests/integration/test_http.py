@@ -52,7 +52,11 @@ async def test_one_key_and_body_is_one_job(deploy: Deploy) -> None:
     problem(
         await submit(house, body, **{"Idempotency-Key": "x" * 256}), 422, "invalid-idempotency-key"
     )
-    problem(await submit(house, body, **{"Idempotency-Key": ""}), 422, "invalid-idempotency-key")
+    for key in ("", "\xe9\xff"):
+        wrong = await submit(house, body, **{"Idempotency-Key": key})
+        problem(wrong, 422, "invalid-idempotency-key")
+    traced = await submit(house, body, traceparent="\xff" * 99)
+    assert await house.field(traced.body["id"], "spec")
 
 
 @pytest.mark.parametrize("payload", ['{"a":1e999}', '{"a":' + "9" * 400 + "}", '{"a":"\\u0000"}'])
@@ -101,6 +105,11 @@ async def test_what_is_wrong_with_a_job_is_said_with_the_field(deploy: Deploy) -
         ({"deadline": "2001-01-01T00:00:00Z"}, "deadline"),
         ({"deadline": "9999-01-01T00:00:00Z"}, "deadline"),
         ({"deadline": True}, "deadline"),
+        ({"deadline": 10**400}, "deadline"),
+        ({"deadline": "0001-01-01T00:00:00+23:59"}, "deadline"),
+        ({"timeout": 10**400}, "timeout"),
+        ({"dedline": "6h"}, "dedline"),
+        ({"job_id": "0" * 26 + "-0"}, "job_id"),
         ({"expected_duration": 0}, "expected_duration"),
         ({"timeout": "1 hour"}, "timeout"),
         ({"max_attempts": 101}, "max_attempts"),
@@ -128,6 +137,8 @@ async def test_what_is_no_json_is_a_400_and_what_is_no_json_by_name_a_415(deploy
         b'{"type":"quick"}x',
         b"\xff",
         b'{"payload":' + b"[" * 100_000,
+        b'{"type":"quick","type":"quick"}',
+        b'{"type":"quick","payload":{"a":NaN}}',
     ):
         problem(await submit(house, body), 400, "malformed-json")
     problem(await submit(house, b"[]"), 422, "invalid-job")
