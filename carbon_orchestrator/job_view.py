@@ -46,6 +46,9 @@ def details(job_id: str, record: Mapping[bytes, bytes]) -> dict[str, Any]:
         job["baseline_ug"] = baseline
         job["avoided_ug"] = baseline - job["emissions_ug"]
         job["unpriced_mj"] = int(named.get("unpriced_mj", 0))
+        embodied = int(named.get("embodied_ug", 0))
+        job["embodied_ug"] = embodied
+        job["sci_ug"] = job["emissions_ug"] + embodied  # ISO/IEC 21031:2024, R: this job
     return job
 
 

@@ -8,7 +8,7 @@ failed); `spec` (JSON of Spec); `digest` of the submission if it had an idempote
 `ran_fast_ms` and `ran_eco_ms` (of an interruptible job: how many attempts left a checkpoint, and
 what they ran on each pool, wall ms); `reason` (of a rejection or cancellation); `N.dispatched`,
 `N.started`, `N.finished` (JSON) per attempt; `energy_mj`, `emissions_ug`, `baseline_ug`,
-`unpriced_mj`, the sums over all attempts.
+`unpriced_mj`, `embodied_ug`, the sums over all attempts.
 """
 
 from __future__ import annotations

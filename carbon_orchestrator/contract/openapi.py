@@ -10,6 +10,7 @@ import msgspec
 from carbon_orchestrator import __version__
 from carbon_orchestrator.accounting.totals import GROUPS
 from carbon_orchestrator.contract.views import SCHEMAS
+from carbon_orchestrator.gateway.emissions import FORMATS
 from carbon_orchestrator.gateway.jobs import LONGEST_KEY, MOST_LISTED
 from carbon_orchestrator.gateway.routes import ROUTES, Route
 from carbon_orchestrator.lifecycle import STATES
@@ -129,6 +130,7 @@ _OPERATIONS: Mapping[str, _Operation] = {
     "emissions": _Operation(
         summary="Energy and emissions by group",
         answers={200: "Totals"},
+        media=("application/json", "text/csv"),
         problems=(422,),
         parameters=(
             {
@@ -142,8 +144,20 @@ _OPERATIONS: Mapping[str, _Operation] = {
             },
             _query("from", "the first day, on the grid clock", _DAY),
             _query("to", "the last day", _DAY),
+            _query(
+                "format",
+                "rather than what Accept asks for",
+                {"enum": list(FORMATS)},
+            ),
         ),
     ),
+}
+_EXAMPLE = {
+    "type": "analytics",
+    "urgency": "flexible",
+    "payload": {"rows": 100000},
+    "deadline": "6h",
+    "project": "forecasts",
 }
 _HEADERS: Mapping[str, Any] = {
     "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
@@ -202,7 +216,7 @@ def _operation(route: Route, described: _Operation) -> dict[str, Any]:
         schema = {"$ref": _REF.format(name=described.body)}
         shown["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schema}},
+            "content": {"application/json": {"schema": schema, "example": _EXAMPLE}},
         }
     answers = {
         str(status): _answer(status, view, described.media)
@@ -223,8 +237,12 @@ def _answer(status: int, view: str, media: tuple[str, ...]) -> dict[str, Any]:
             each: {"schema": schema if "json" in each else {"type": "string"}} for each in media
         },
     }
-    if view in ("Job", "JobHead"):
+    if view == "JobHead":
         shown["headers"] = {"Location": _HEADERS["Location"]}
+        shown["links"] = {
+            name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
+            for name in ("show_job", "cancel_job")
+        }
     return shown
 
 

@@ -180,6 +180,7 @@ class Totals(msgspec.Struct, kw_only=True):
     by: list[str]
     rows: list[dict[str, Any]]
     metrics: dict[str, str]
+    method: Annotated[str, Meta(description="how the figures come about, in words")]
     simulated: bool | None
 
 

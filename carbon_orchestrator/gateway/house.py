@@ -118,6 +118,7 @@ class House:
         for latest in self._grids.latest:
             labels3 = (latest.zone, latest.kind, str(latest.simulated).lower())
             metrics.intensity.labels(*labels3).set(latest.intensity)
+        metrics.emissions.sums = await self._reading.ever()
         metrics.connections.set(len(self._connections))
         return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from carbon_orchestrator.gateway.emission_counters import EmissionCounters
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -12,6 +14,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self.emissions = EmissionCounters()
+        self._registry.register(self.emissions)
         self.requests = Counter(
             "carbon_http_requests_total",
             "HTTP requests by route and status.",

@@ -130,6 +130,11 @@ class Reading:
             rows: Any = await pipeline.execute()
         return dict(zip(names, rows, strict=True))
 
+    async def ever(self) -> Mapping[bytes, bytes]:
+        """The sums of all days."""
+        found: Any = await self._redis.hgetall(self._topology.ever)
+        return dict(found)
+
     async def groups(self) -> list[GroupState]:
         """Every stream and group, in the order of the data path."""
         return [
