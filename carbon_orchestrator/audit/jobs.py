@@ -31,6 +31,7 @@ from streams.event import Message, entry_order
 
 #: Decisions that are made again together.
 _BATCH = 500
+_TOLD = 500
 _NO_CONFIGURATION = "no router's configuration on record"
 #: By stream, up to which entry a group has read, and which of those it has not acknowledged.
 Progress = dict[str, tuple[str, set[str]]]
@@ -261,22 +262,22 @@ async def check_jobs(
     dispatches = await reading.dispatches()
     streams = [*JOBS, DEFERRALS, *dispatches, COMPLETIONS, EMISSIONS]
     source = reading.source
-    events = 0
+    entries = 0
     try:
         async for stream, entry_id, fields in reading.history.merged(
             streams, source.after, source.until
         ):
             for message in CODEC.entry(stream, entry_id, fields).messages:
                 histories.take(stream, message)
-                events += 1
             await checks.settle()
-            if events >= 1000:
-                tell(events)
-                events = 0
+            entries += 1
+            if entries == _TOLD:
+                tell(entries)
+                entries = 0
         await checks.settle(all_of_them=True)
     finally:
         await checks.close()
-    tell(events)
+    tell(entries)
     edge = await reading.edge([JOBS[1], DEFERRALS, COMPLETIONS, EMISSIONS])
     histories.finish(edge, reading.put_back)
     if router is not None and not source.late:

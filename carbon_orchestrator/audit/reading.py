@@ -78,13 +78,22 @@ class Reading:
         """With all zones that any configuration on record has."""
         return Topology(self.partition, self.configurations.zones)
 
-    async def messages(self, stream: str, *, whole: bool = False) -> AsyncIterator[Message]:
-        """The events of a stream; `whole`: also those before the time that is audited."""
-        after = BEGIN if whole else self.source.after
+    async def messages(self, stream: str, after: str = BEGIN) -> AsyncIterator[Message]:
+        """The events of a stream after an id, up to where the audit goes."""
         async for page in self.history.pages(stream, after, self.source.until):
             for entry_id, fields in page:
                 for message in CODEC.entry(stream, entry_id, fields).messages:
                     yield message
+
+    async def size(self, stream: str) -> int:
+        """About how many of a stream's entries are to be gone over."""
+        count = 0
+        if self.archive is not None:
+            files = await to_thread.run_sync(self.archive.files, stream)
+            count = sum(each.entries for each in files)
+        if self.redis is not None:
+            count += int(await self.redis.xlen(self.partition.key(stream)))
+        return count
 
     async def entry(self, stream: str, entry_id: str) -> Entry | None:
         """One entry, None if there is none."""
@@ -98,7 +107,7 @@ class Reading:
         was read before is not read again."""
         if not self._prepared:
             self._prepared = True
-            async for message in self.messages(OPERATIONS, whole=True):
+            async for message in self.messages(OPERATIONS):
                 if isinstance(message.event, RoleStarted):
                     self.configurations.add(message)
                 elif isinstance(message.event, OperatorActed):
@@ -106,7 +115,7 @@ class Reading:
             if self.redis is not None:
                 await self._read_letters()
         if intensities:
-            async for message in self.messages(INTENSITY, whole=True):
+            async for message in self.messages(INTENSITY):
                 if isinstance(message.event, IntensityObserved):
                     self.grids.add(message)
 

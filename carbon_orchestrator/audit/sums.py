@@ -50,10 +50,8 @@ async def check_sums(reading: Reading, findings: Findings, tell: Tell = lambda c
         group = None if there is None else there.places[stream]
         read = 0
         async for page in reading.history.pages(stream, source.after, source.until):
-            events = 0
             for entry_id, fields in page:
                 entry = CODEC.entry(stream, entry_id, fields)
-                events += len(entry.messages)
                 _figures(figures, entry)
                 if group is not None:
                     read += entry_order(entry_id) <= entry_order(group.last)
@@ -61,7 +59,7 @@ async def check_sums(reading: Reading, findings: Findings, tell: Tell = lambda c
                     given_up = not entry.faults and (stream, entry_id) in reading.buried
                     if group.done(entry_id) and not given_up:
                         sums.add(entry)
-            tell(events)
+            tell(len(page))
         if group is not None and group.read is not None and group.read != read:
             findings.find(
                 "totals",

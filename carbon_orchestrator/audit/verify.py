@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,21 +16,30 @@ from redis.asyncio import Redis
 
 from carbon_orchestrator.audit.findings import Findings, Kind, Tally
 from carbon_orchestrator.audit.jobs import Progress, check_jobs
-from carbon_orchestrator.audit.reading import JOBS, Source, reading
+from carbon_orchestrator.audit.reading import (
+    COMPLETIONS,
+    DEFERRALS,
+    EMISSIONS,
+    JOBS,
+    Source,
+    before,
+    reading,
+)
 from carbon_orchestrator.audit.sums import check_seals, check_sums
 from carbon_orchestrator.topology import ROUTER
 from streams.archive import ArchiveError
 from streams.errors import is_transient
-from streams.history import last_of_ms
+from streams.history import BEGIN, last_of_ms
 from streams.keys import Partition
 from streams.proof import Head
+from streams.sealing import SEALS, SegmentSealed, seal_hash
 
 Part = Literal["jobs", "sums"]
 PARTS: tuple[Part, ...] = ("jobs", "sums")
-#: Told of a part and how many more of its events are done.
+#: Told of a part and how many more of its entries are done.
 Tell = Callable[[Part, int], None]
 _MOST_PENDING = 100_000
-#: So many events at once are told of by a process.
+#: So many entries at once are told of by a process.
 _TOLD = 5000
 
 
@@ -148,6 +158,32 @@ async def verify(source: Source, noted: Head | None, tell: Tell, *, apart: bool 
     return Result(findings.tallies, head)
 
 
+async def sizes(source: Source) -> dict[Part, int]:
+    """About how many entries each part has to go over, for telling how far it has come."""
+    counts: dict[Part, int] = {"jobs": 0, "sums": 0}
+    async with reading(source) as view:
+        await view.prepare(intensities=False)
+        for stream in [*JOBS, DEFERRALS, *await view.dispatches(), COMPLETIONS, EMISSIONS]:
+            count = await view.size(stream)
+            counts["jobs"] += count
+            counts["sums"] += count * (stream in (COMPLETIONS, EMISSIONS))
+    return counts
+
+
+async def head(source: Source) -> tuple[Head, int] | None:
+    """The last seal, and when it was made, wall ms; None where nothing is sealed."""
+    async with reading(source) as view:
+        last: tuple[Head, int] | None = None
+        after = BEGIN
+        if view.redis is not None:
+            rows: Any = await view.redis.xrevrange(source.partition.key(SEALS), count=1)
+            after = before(rows[0][0].decode()) if rows else BEGIN
+        async for message in view.messages(SEALS, after=after):
+            if isinstance(message.event, SegmentSealed):
+                last = Head(message.event.number, seal_hash(message.event)), message.at_ms
+        return last
+
+
 def _teller(part: Part, tell: Tell) -> Callable[[int], None]:
     return lambda count: tell(part, count)
 
@@ -186,6 +222,7 @@ def _child(pipe: Connection, task: Task) -> None:
             pipe.send(done)
             done = 0
 
+    gc.set_threshold(100_000, 50, 100)  # a full collection goes over all jobs under way
     with suppress(KeyboardInterrupt):
         result = asyncio.run(_attempt(task, tell))
         pipe.send(done)

@@ -8,6 +8,7 @@ from cyclopts import App
 
 from carbon_orchestrator import __version__
 from carbon_orchestrator.cli import contract, jobs, operator, replay, roles, signal, simulate
+from carbon_orchestrator.cli.audit import audit
 from carbon_orchestrator.cli.faults import told
 from carbon_orchestrator.cli.keys import keys
 
@@ -24,6 +25,7 @@ simulate.register(app)
 replay.register(app)
 contract.register(app)
 app.command(keys)
+app.command(audit)
 
 
 def main() -> None:

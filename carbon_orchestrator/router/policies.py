@@ -12,7 +12,7 @@ import msgspec
 
 from carbon_orchestrator.router.greenest import GreenestSlots, GreenestWindow
 from carbon_orchestrator.router.policy import Policy
-from carbon_orchestrator.router.run_now import RunNow
+from carbon_orchestrator.router.run_now import RunNow, RunNow1
 from carbon_orchestrator.router.threshold import Threshold
 
 Params = msgspec.Raw | bytes
@@ -31,7 +31,8 @@ def _threshold(params: Params) -> Policy:
 
 #: By name and version.
 POLICIES: dict[tuple[str, int], Maker] = {
-    ("run_now", 1): lambda params: RunNow(),
+    ("run_now", 1): lambda params: RunNow1(),
+    ("run_now", 2): lambda params: RunNow(),
     ("threshold", 1): _threshold,
     ("greenest_window", 1): lambda params: msgspec.json.decode(params, type=GreenestWindow),
     ("greenest_slots", 1): lambda params: msgspec.json.decode(params, type=GreenestSlots),
