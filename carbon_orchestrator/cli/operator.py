@@ -41,7 +41,7 @@ def doctor(
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
-    """Examine the deployment: the server's settings, clocks, consumers, backlog, signal.
+    """Examine the deployment: the server's settings, clocks, consumers, backlog, signal, record.
 
     The status is 0 if nothing failed, 1 if a check failed, 3 if the server cannot be reached.
 
@@ -54,6 +54,7 @@ def doctor(
         With --acl: a new file for a new password of each user, whose hashes go into the ACL file.
     """
     from carbon_orchestrator.doctor import Check, examine, gather
+    from carbon_orchestrator.record_health import record_checks
 
     if passwords is not None and not acl:
         raise Failure("--passwords goes with --acl", USAGE)
@@ -64,7 +65,8 @@ def doctor(
     url, loaded = redis_url(redis, data), load(config)
 
     async def use(client: Redis) -> list[Check]:
-        return examine(await gather(client, topology(loaded), loaded))
+        found = examine(await gather(client, topology(loaded), loaded))
+        return found + await record_checks(client, topology(loaded), loaded)
 
     try:
         checks = run_async(lambda: with_server(url, use))
