@@ -16,6 +16,7 @@ import msgspec
 
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Pool
+from carbon_orchestrator.sizes import size
 
 DEFAULT_ATTEMPTS = 3
 PolicyName = Literal["threshold", "greenest_window", "greenest_slots", "run_now"]
@@ -31,11 +32,26 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     pass
 
 
+class HandlerLimits(_Section, frozen=True):
+    """Limits of each process of a command. `processes`: of all that its user runs."""
+
+    memory: int | str | None = None  # address space, bytes or text such as "2GiB"
+    cpu_time: str | float | None = None  # whole seconds, rounded up
+    open_files: int | None = None
+    processes: int | None = None
+    file_size: int | str | None = None  # of each file written
+
+    @property
+    def empty(self) -> bool:
+        return self == HandlerLimits()
+
+
 class JobType(_Section, frozen=True):
     """How jobs of one type are run: exactly one of `command` and `python`.
 
     command: argv list, no shell; `{python}` stands for this interpreter; payload on stdin.
     python: "module:function", called as `function(payload, context)`, async or plain.
+    user, group: whom commands run as, if another than the worker, which then is root's.
     """
 
     command: list[str] | None = None
@@ -46,6 +62,9 @@ class JobType(_Section, frozen=True):
     expected_duration: str | float | None = None  # until it is learned
     env: dict[str, str] = {}
     gpus: list[int] = []  # NVML indices whose energy counters are this type's
+    user: str | None = None
+    group: str | None = None
+    limits: HandlerLimits = HandlerLimits()
     description: str = ""
 
 
@@ -365,10 +384,37 @@ def _check_type(where: str, name: str, job_type: JobType) -> None:
         raise ConfigError(f'{where}.python: write "module:function"')
     if not 1 <= job_type.max_attempts <= 100:
         raise ConfigError(f"{where}.max_attempts must be 1 to 100")
+    _check_confinement(where, job_type)
     for field in ("timeout", "grace", "expected_duration"):
         value = getattr(job_type, field)
         if value is not None:
             _duration(f"{where}.{field}", value)
+
+
+def _check_confinement(where: str, job_type: JobType) -> None:
+    limits = job_type.limits
+    if job_type.python is not None and not (limits.empty and job_type.user is None):
+        raise ConfigError(
+            f"{where}: user and limits are for commands; a Python function runs in the worker"
+            " itself: limit that, or make the function a command"
+        )
+    if job_type.group is not None and job_type.user is None:
+        raise ConfigError(f"{where}.group: needs a user, too")
+    if limits.processes is not None and job_type.user is None:
+        raise ConfigError(f"{where}.limits.processes counts all of a user's: give a user, too")
+    for field in ("memory", "file_size"):
+        if (value := getattr(limits, field)) is not None:
+            try:
+                size(value)
+            except ValueError as error:
+                raise ConfigError(f"{where}.limits.{field}: {error}") from None
+    if limits.cpu_time is not None:
+        _duration(f"{where}.limits.cpu_time", limits.cpu_time)
+        if seconds(limits.cpu_time) <= 0:
+            raise ConfigError(f"{where}.limits.cpu_time must be above 0")
+    for field, least in (("open_files", 8), ("processes", 1)):
+        if (value := getattr(limits, field)) is not None and value < least:
+            raise ConfigError(f"{where}.limits.{field} must be {least} or more")
 
 
 def _duration(where: str, value: Any) -> None:

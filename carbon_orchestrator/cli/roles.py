@@ -116,11 +116,13 @@ def up(
         Time in the trace at which to begin, such as 2020-06-01T00:00Z.
     """
     from carbon_orchestrator import app
+    from carbon_orchestrator.worker.confinement import give_up_privileges
 
     both_ways(require_keys, insecure)
     if speed is not None and not 0 < speed <= 1_000_000:
         raise Failure("--speed must be above 0 and at most 1000000", USAGE)
     logs.configure(log_level)
+    give_up_privileges()
     settings = app.Settings(
         data=data or default_data_dir(),
         host=host,
@@ -249,8 +251,11 @@ def worker(
     data
         Directory for checkpoints.
     """
+    from carbon_orchestrator.worker.confinement import give_up_privileges
+
     if slots is not None and not 1 <= slots <= 10_000:
         raise Failure("--slots must be 1 to 10000", USAGE)
+    give_up_privileges()
 
     async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
         from carbon_orchestrator.worker.component import WorkerRole

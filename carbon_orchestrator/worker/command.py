@@ -8,7 +8,9 @@ with, so that its number cannot be another's when signals are sent.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
+import shutil
 import signal
 import subprocess
 import threading
@@ -20,12 +22,14 @@ import psutil
 import structlog
 
 from carbon_orchestrator.worker.attempt import Ended, StopReason, StopWatch
+from carbon_orchestrator.worker.confinement import Confinement
 from carbon_orchestrator.worker.guardian import Guardian
 from carbon_orchestrator.worker.output import OutputTail
 from carbon_orchestrator.worker.placement import place
 
 log = structlog.get_logger(__name__)
 
+_UNCONFINED = Confinement()
 _KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV")
 _READ = 64 << 10  # bytes at once
 _LAST_READ = 1 << 20  # bytes still taken from the pipe when the group is gone
@@ -55,6 +59,7 @@ async def run_command(
     timeout: float,
     grace: float,
     cancel: asyncio.Event,
+    confinement: Confinement | None = None,
 ) -> Ended:
     """Run `argv` with `payload` on stdin; stdout and stderr go to `output`.
 
@@ -62,9 +67,13 @@ async def run_command(
     caller is cancelled; the last is told by `stopped`, not raised. Never raises for the
     command's faults.
     """
+    confined = _UNCONFINED if confinement is None else confinement
+    identity = confined.identity
     try:
+        if confined.limited:
+            _must_be_there(argv[0], cwd, environment)
         process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's reaps before the group is dealt with
-            argv,
+            confined.argv(list(argv)),
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -72,6 +81,9 @@ async def run_command(
             cwd=cwd,
             env=dict(environment),
             start_new_session=True,
+            user=None if identity is None else identity.uid,
+            group=None if identity is None else identity.gid,
+            extra_groups=None if identity is None else identity.groups,
         )
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
@@ -96,13 +108,22 @@ async def run_command(
     exit_code, cpu_s = child.end()
     return Ended(
         stopped=child.stopped,
-        error=exit_error(exit_code),
+        error=confined.explain(exit_code, cpu_s, output.text) or exit_error(exit_code),
         done=exit_code == 0,
         exit_code=exit_code,
         cpu_ms=cpu_s * 1000,
-        applied=applied,
+        applied=applied + confined.applied,
         limitations=limitations,
     )
+
+
+def _must_be_there(program: str, cwd: Path, environment: Mapping[str, str]) -> None:
+    """Raises OSError, as starting it would: `prlimit` would say so in the output only."""
+    named = str(cwd / program) if os.sep in program else program
+    if shutil.which(named, path=environment.get("PATH")) is None:
+        missing = os.sep not in program or not os.path.exists(named)
+        number = errno.ENOENT if missing else errno.EACCES
+        raise OSError(number, os.strerror(number))
 
 
 def exit_error(exit_code: int | None) -> str | None:

@@ -48,7 +48,7 @@ class JobContext:
     def checkpoint_dir(self) -> Path:
         """A directory that survives retries and suspension; made at first use. OSError."""
         directory = self._directory(self.job_id)
-        directory.mkdir(parents=True, exist_ok=True)
+        directory.mkdir(0o700, parents=True, exist_ok=True)
         return directory
 
     def cancelled(self) -> bool:

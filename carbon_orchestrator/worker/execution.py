@@ -20,6 +20,7 @@ from carbon_orchestrator.events import Pool, Spec
 from carbon_orchestrator.worker.attempt import Ended, Halt
 from carbon_orchestrator.worker.callable import PythonHandler, one_line
 from carbon_orchestrator.worker.command import base_environment, run_command
+from carbon_orchestrator.worker.confinement import Confinement, confinement_of
 from carbon_orchestrator.worker.context import JobContext
 from carbon_orchestrator.worker.energy import Energy, EnergyMeter
 from carbon_orchestrator.worker.guardian import Guardian
@@ -66,6 +67,7 @@ class _Type(msgspec.Struct, frozen=True):
     argv: list[str]
     handler: PythonHandler | None
     limitations: tuple[str, ...]
+    confinement: Confinement | None
 
 
 def meter_of(config: Config) -> EnergyMeter:
@@ -116,14 +118,19 @@ class Executor:
                 raise ConfigError(f"types.{name}.python: {error}") from error
         else:
             argv = command_line(job_type)
+        confinement = confinement_of(f"types.{name}", job_type, self._directories)
+        own: dict[str, str] = {}
+        if confinement is not None and (identity := confinement.identity) is not None:
+            own = {"HOME": identity.home, "USER": identity.name, "LOGNAME": identity.name}
         return _Type(
             seconds(job_type.timeout),
             seconds(job_type.grace),
             tuple(job_type.gpus),
-            {**base_environment(os.environ), **job_type.env},
+            {**base_environment(os.environ), **own, **job_type.env},
             argv,
             handler,
             self.meter.limitations(job_type.gpus),
+            confinement,
         )
 
     @property
@@ -196,7 +203,9 @@ class Executor:
     ) -> Ended:
         directory = self.directory(spec.job_id)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(0o700, parents=True, exist_ok=True)
+            if kind.confinement is not None and (owner := kind.confinement.identity) is not None:
+                os.chown(directory, owner.uid, owner.gid)
         except OSError as error:
             return Ended(error=f"cannot make the job's directory: {error}")
         environment = {
@@ -221,6 +230,7 @@ class Executor:
             timeout=kind.timeout if spec.timeout is None else spec.timeout,
             grace=kind.grace,
             cancel=halt,
+            confinement=kind.confinement,
         )
 
     async def _call(
