@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -28,6 +29,8 @@ from carbon_orchestrator.lifecycle import STATES, TERMINAL
 from carbon_orchestrator.run_times import Learned
 from carbon_orchestrator.topology import CODEC, Topology
 from carbon_orchestrator.worker.attempts import Finished
+from streams.archive import Archive
+from streams.history import History
 from streams.testing import leaked_keys
 
 _CHUNK = 500
@@ -101,13 +104,18 @@ async def resting(redis: Redis, topology: Topology) -> bool:
     return all(each.lag == 0 and not each.pending for each in await reading.groups())
 
 
-async def check(redis: Redis, topology: Topology, accepted: Iterable[str]) -> Findings:
+async def check(
+    redis: Redis, topology: Topology, accepted: Iterable[str], archive: Path | None = None
+) -> Findings:
     """Check all of it, on a deployment that rests. `accepted`: ids of the jobs that were
-    answered for; others may be there (an answer was lost), under the same rules."""
+    answered for; others may be there (an answer was lost), under the same rules. `archive`:
+    where what was trimmed from the streams is."""
+    kept = None if archive is None else Archive(archive, topology.partition)
+    history = History(redis, kept, topology.partition)
     wrong = _Violations()
     ends = _Ends()
     for stream in (topology.completions, topology.emissions, topology.deferrals):
-        async for event in _replay(redis, stream):
+        async for event in _replay(history, stream):
             ends.take(event)
     places = await _places(redis, topology)
     counts: Counter[str] = Counter()
@@ -143,17 +151,14 @@ async def check(redis: Redis, topology: Topology, accepted: Iterable[str]) -> Fi
     return Findings(dict(counts), wrong.sentences(), lost)
 
 
-async def _replay(redis: Redis, stream: str) -> AsyncIterator[Any]:
+async def _replay(history: History, stream: str) -> AsyncIterator[Any]:
     """Every event of a stream, from its first."""
-    after = "-"
-    while rows := await redis.execute_command("XRANGE", stream, after, "+", "COUNT", _CHUNK):
-        for entry_id, fields in rows:
-            entry = CODEC.entry(stream, entry_id.decode(), tuple(fields))
-            if entry.faults:
-                raise ValueError(f"{stream} {entry.id}: {entry.faults[0].reason}")
-            for message in entry.messages:
-                yield message.event
-        after = f"({rows[-1][0].decode()}"
+    async for entry_id, fields in history.entries(history.partition.name(stream)):
+        entry = CODEC.entry(stream, entry_id, fields)
+        if entry.faults:
+            raise ValueError(f"{stream} {entry.id}: {entry.faults[0].reason}")
+        for message in entry.messages:
+            yield message.event
 
 
 async def _records(redis: Redis, topology: Topology) -> AsyncIterator[tuple[str, dict[str, Any]]]:

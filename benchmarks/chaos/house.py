@@ -34,6 +34,7 @@ class House(Deployment):
         self.replica: EmbeddedServer | None = None
         self.exits: list[str] = []  # who ended although nobody ended it
         self.http = free_port()
+        self.archive = self.directory / "archive"
         # A file over its limit is an error to the server, as a full disk is, not its end.
         program = self.directory / "server.sh"
         wanted = shlex.quote(plan.program or server_program())
@@ -92,7 +93,9 @@ class House(Deployment):
         self.start("signal", "signal", "--signal", f"csv:{csv}", "--speed", speed)
         self.start("gateway", "gateway", "--port", str(self.http))
         for name in ("router-1", "router-2", "accounting-1", "accounting-2"):
-            self.start(name, name.partition("-")[0])
+            role = name.partition("-")[0]
+            more = ("--archive", str(self.archive)) if role == "accounting" else ()
+            self.start(name, role, *more)
         for name, pool in (("worker-1", "fast"), ("worker-2", "fast"), ("worker-3", "eco")):
             self.worker(name, pool)
 

@@ -70,11 +70,14 @@ class Publishers:
         """Publish until the run's time is over."""
         self._ends = time.monotonic() + self.plan.seconds
         timeout = aiohttp.ClientTimeout(total=10)
-        async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._stream())
-            for number in range(_CLIENTS):
-                tasks.create_task(self._http(session, number / _CLIENTS))
-        await self._committer.aclose()
+        session = aiohttp.ClientSession(timeout=timeout)
+        try:
+            async with session, asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._stream())
+                for number in range(_CLIENTS):
+                    tasks.create_task(self._http(session, number / _CLIENTS))
+        finally:
+            await self._committer.aclose()
 
     async def _stream(self) -> None:
         began = time.monotonic()

@@ -69,6 +69,10 @@ default_types = false
 drain = "2s"
 lease = "{LEASE_SECONDS:g}s"
 retry_delay = "300ms"
+[retention]
+streams = "20s"
+[archive]
+seal_every = "2s"
 [threshold]
 mode = "absolute"
 low = 100

@@ -32,6 +32,7 @@ class Outcome(msgspec.Struct):
     rested: bool
     exits: list[str]  # roles that ended although nobody ended them
     audit: str = ""  # what `audit verify` found, if it found anything
+    archived: int = 0  # files
 
     @property
     def wrong(self) -> list[str]:
@@ -58,6 +59,7 @@ class Outcome(msgspec.Struct):
             "strikes": self.strikes,
             **({"skipped": self.skipped} if self.skipped else {}),
             "evidence": self.evidence,
+            "files archived": self.archived,
             "lost": len(self.findings.lost),
             "wrong": self.wrong,
         }

@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 
+from benchmarks.chaos.audit import verify
 from benchmarks.chaos.faults import Faults
 from benchmarks.chaos.house import House
 from benchmarks.chaos.load import Publishers
@@ -38,7 +39,8 @@ async def run(plan: Plan) -> Outcome:
             watching.cancel()
         await asyncio.wait((watching,))
         async with connect(house.server.url) as redis:
-            findings = await check(redis, TOPOLOGY, publishers.accepted)
+            findings = await check(redis, TOPOLOGY, publishers.accepted, house.archive)
+        audit = await verify(house.server.url, house.config, house.archive)
     outcome = Outcome(
         plan,
         findings,
@@ -48,6 +50,8 @@ async def run(plan: Plan) -> Outcome:
         time.monotonic() - began,
         rested,
         house.exits,
+        audit,
+        archived=len(list(house.archive.rglob("*.jsonl.gz"))),
     )
     if outcome.sound:
         house.remove()
