@@ -60,25 +60,22 @@ class Emissions(msgspec.Struct, frozen=True, kw_only=True):
     is, with its unit. `pandas.DataFrame(emissions.rows)` makes a table of it."""
 
     by: tuple[str, ...]
-    rows: tuple[dict[str, Any], ...]
+    rows: list[dict[str, Any]]
     metrics: dict[str, str] = {}
     simulated: bool | None = None
 
-    def total(self, metric: str) -> int:
-        """The sum of one metric over all rows, in its unit. Raises KeyError."""
-        if metric not in self.metrics:
-            raise KeyError(f"no metric {metric!r}; known: {', '.join(self.metrics)}")
-        return sum(row.get(metric) or 0 for row in self.rows)
-
     @property
     def emissions_g(self) -> float:
-        """Emitted in all rows, as first recorded, in grams of CO2e."""
-        return self.total("emissions_ug") / 1e6
+        """Emitted in all rows, by the intensities known by now, in grams of CO2e."""
+        return self._sum_ug("emitted_now_ug", "emissions_ug")
 
     @property
     def avoided_g(self) -> float:
-        """Avoided in all rows, against running each job at once on FAST, in grams of CO2e."""
-        return self.total("avoided_ug") / 1e6
+        """What running each job at once on FAST at home would have emitted, less that; g CO2e."""
+        return self._sum_ug("avoided_now_ug", "avoided_ug")
+
+    def _sum_ug(self, metric: str, as_first_recorded: str) -> float:
+        return sum(row.get(metric, row.get(as_first_recorded, 0)) for row in self.rows) / 1e6
 
     def _repr_html_(self) -> str:
         """A table for notebooks, of the first rows."""

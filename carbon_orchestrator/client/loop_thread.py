@@ -6,12 +6,13 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 _END_SECONDS = 5.0
+_CLOSED = "this client has been closed"
 
 
 class LoopThread:
@@ -28,13 +29,15 @@ class LoopThread:
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Run it over there; its result. An interrupt here (Ctrl-C) cancels it. RuntimeError
-        when called from there, as nobody would be left to run it."""
+        when closed meanwhile, or called from there, as nobody would be left to run it."""
         if threading.current_thread() is self._thread:
             work.close()
             raise RuntimeError("this would wait for itself: use the async client here")
         running = self.begin(work)
         try:
             return running.result()
+        except CancelledError:
+            raise RuntimeError(_CLOSED) from None
         except BaseException:
             running.cancel()
             raise
@@ -45,7 +48,7 @@ class LoopThread:
             if self._last is None:
                 return asyncio.run_coroutine_threadsafe(work, self._loop)
         work.close()
-        raise RuntimeError("this client has been closed")
+        raise RuntimeError(_CLOSED)
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
         """End it: all that runs on it is cancelled, then `last` is run. Safe to call twice."""
