@@ -21,6 +21,8 @@ from carbon_orchestrator.events import POOLS
 from carbon_orchestrator.gateway.component import Gateway
 from carbon_orchestrator.router.component import Router
 from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.scaler.component import ScalerRole
+from carbon_orchestrator.scaler.local import scaler_of_processes
 from carbon_orchestrator.server_url import shown
 from carbon_orchestrator.signal.publishing import SignalRole
 from carbon_orchestrator.worker.component import WorkerRole
@@ -45,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     speed: float | None = None
     start: int | None = None  # grid ms at which a replay begins
     fsync: str = "everysec"
+    config: Path | None = None  # the file, for worker processes
 
 
 async def stop_on_signals(
@@ -143,7 +146,13 @@ async def _roles(
             insecure=settings.insecure,
         )
         meter = meter_of(config)
-        workers = [WorkerRole(runtime, pool, data.path, guardian, meter=meter) for pool in POOLS]
+        workers: list[WorkerRole | ScalerRole]
+        if config.scaler.up:
+            workers = [scaler_of_processes(runtime, guardian, data.path, settings.config)]
+        else:
+            workers = [
+                WorkerRole(runtime, pool, data.path, guardian, meter=meter) for pool in POOLS
+            ]
         router = Router(runtime)
         accounting = Accounting(runtime, archive_directory(config, data.path))
 

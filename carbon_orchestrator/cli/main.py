@@ -7,10 +7,20 @@ import sys
 from cyclopts import App
 
 from carbon_orchestrator import __version__
-from carbon_orchestrator.cli import contract, jobs, operator, replay, roles, signal, simulate
+from carbon_orchestrator.cli import (
+    contract,
+    jobs,
+    operator,
+    replay,
+    report,
+    roles,
+    signal,
+    simulate,
+)
 from carbon_orchestrator.cli.audit import audit
 from carbon_orchestrator.cli.faults import told
 from carbon_orchestrator.cli.keys import keys
+from carbon_orchestrator.cli.scaler import scaler
 
 app = App(
     name="carbon-orchestrator",
@@ -20,11 +30,13 @@ app = App(
 roles.register(app)
 signal.register(app)
 jobs.register(app)
+report.register(app)
 operator.register(app)
 simulate.register(app)
 replay.register(app)
 contract.register(app)
 app.command(keys)
+app.command(scaler)
 app.command(audit)
 
 

@@ -134,6 +134,7 @@ def up(
         signal=tuple(signal or SIMULATED),
         speed=speed,
         start=point_in_time("--start", start),
+        config=config,
     )
     loaded = with_policy(load(config), policy)
 
