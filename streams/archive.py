@@ -161,7 +161,7 @@ class Archive:
     @contextmanager
     def locked(self) -> Iterator[bool]:
         """Be the one that writes here, if nobody else is; says whether so."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(0o700, parents=True, exist_ok=True)  # events may hold what is private
         descriptor = os.open(self.root / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, cast
 
 import msgspec
@@ -36,7 +36,10 @@ _codec = Codec([SegmentSealed])
 _STREAM = re.compile(r"[A-Za-z0-9_.@-]{1,200}")
 #: A file that is not as it was, or is gone; a key that is no stream any more.
 _UNREADABLE = (ArchiveError, OSError, ResponseError)
+_MOST_ASKED = 100
 _Order = tuple[int, int]
+#: (stream, id) to entry hash, in the order of deletion.
+Removed = Mapping[tuple[str, str], bytes]
 
 
 class Finding(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -71,10 +74,9 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Removals:
-    """Entries that were deleted with leave: (stream, id) to entry hash, in the order in which
-    they were deleted."""
+    """Entries that were deleted with leave."""
 
-    def __init__(self, removed: Mapping[tuple[str, str], bytes]) -> None:
+    def __init__(self, removed: Removed) -> None:
         self._rank = {key: rank for rank, key in enumerate(removed)}
         self._hashes = removed
         self._orders: dict[str, list[_Order]] = {}
@@ -147,21 +149,32 @@ async def prove(
     *,
     streams: Sequence[str] = (),
     head: Head | None = None,
-    removed: Mapping[tuple[str, str], bytes] | None = None,
+    removed: Removed | None = None,
+    removed_by_now: Callable[[], Awaitable[Removed]] | None = None,
 ) -> Proof:
     """Check all that is sealed.
 
     `head`: a seal that was noted down elsewhere and must be in the chain. `removed`: the hashes
-    of entries that were deleted with leave, by stream and id, in the order of their deletion.
+    of entries that were deleted with leave, by stream and id, in the order of their deletion;
+    `removed_by_now` is asked for them again where one is missing: it may just have been deleted.
     `streams`: those that there are, for the count of what is not sealed yet.
     """
-    return await _Proving(history, Removals(removed or {}), head).run(streams)
+    proving = _Proving(history, Removals(removed or {}), removed_by_now, head)
+    return await proving.run(streams)
 
 
 class _Proving:
-    def __init__(self, history: History, removals: Removals, noted: Head | None) -> None:
+    def __init__(
+        self,
+        history: History,
+        removals: Removals,
+        by_now: Callable[[], Awaitable[Removed]] | None,
+        noted: Head | None,
+    ) -> None:
         self._history = history
         self._removals = removals
+        self._by_now = by_now
+        self._asked = 0
         self._noted = noted
         self._findings: list[Finding] = []
         self._cursors: dict[str, _Cursor] = {}
@@ -264,6 +277,10 @@ class _Proving:
         self._segments += 1
         self._entries += len(found)
         whole = self._removals.fill(seal.stream, after, seal.last, found, seal.entries)
+        if len(whole) < seal.entries and self._by_now is not None and self._asked < _MOST_ASKED:
+            self._asked += 1
+            self._removals = Removals(await self._by_now())
+            whole = self._removals.fill(seal.stream, after, seal.last, found, seal.entries)
         ends = (next(iter(whole), ""), next(reversed(whole), ""))
         if len(whole) != seal.entries:
             expected, there = f"{seal.entries} entries", f"{len(whole)} entries"

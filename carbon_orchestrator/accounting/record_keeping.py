@@ -75,10 +75,11 @@ class RecordKeeping:
         trimmed, and that is said once, not at every round."""
         failure: OSError | ArchiveError | None = None
         for name, keep in self._keeps.items():
-            if self._stop.is_set():
-                return
             try:
-                await self._archiver.keep(name, keep)
+                with self._stop.cut():
+                    await self._archiver.keep(name, keep)
+                if self._stop.is_set():
+                    return
             except (OSError, ArchiveError) as error:
                 if isinstance(error, ConnectionError | TimeoutError):
                     raise  # the server's, not the archive's
@@ -90,7 +91,7 @@ class RecordKeeping:
                 log.info("archiving works again", archive=str(self._directory))
             else:
                 log.error(
-                    "nothing is archived, so nothing is trimmed: streams grow until this is mended",
+                    "nothing is archived from here, so nothing is trimmed: streams grow",
                     archive=str(self._directory),
                     error=str(failure),
                 )

@@ -275,6 +275,21 @@ async def test_leave_for_what_was_gone_before_the_seal(ledger: Ledger) -> None:
     assert (await ledger.prove(removed=removed)).findings == []
 
 
+async def test_a_letter_that_is_deleted_while_it_is_proven(ledger: Ledger) -> None:
+    await ledger.add("dead-letters", *"abc")
+    await ledger.sealer.seal()
+    (entry_id, fields), *_ = await ledger.live("dead-letters")
+    await ledger.redis.xdel(ledger.key("dead-letters"), entry_id)
+    asked = []
+
+    async def by_now() -> dict[tuple[str, str], bytes]:
+        asked.append(entry_id)
+        return {("dead-letters", entry_id): entry_hash(entry_id, fields)}
+
+    assert (await ledger.prove(removed={}, removed_by_now=by_now)).findings == []
+    assert asked == [entry_id]
+
+
 async def test_findings_say_where_and_what(ledger: Ledger) -> None:
     await ledger.fill()
     files = Files(ledger)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio import from_thread
 from deployment import Deploy, Deployment
 
 from carbon_orchestrator.accounting.component import Accounting
@@ -153,3 +154,33 @@ async def test_the_archive_of_another_deployment_is_refused(deploy: Deploy, tmp_
     assert await house.redis.xlen(house.topology.completions) == live
     assert list(tmp_path.glob("elsewhere/*/*/*.gz")) == []
     await runtime.aclose()
+
+
+async def test_a_stop_does_not_wait_for_a_long_archiving(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = deploy(retention=NOTHING_KEPT)
+    for _ in range(30):
+        await house.redis.xadd(house.topology.deferrals, {"type": "x", "data": "{}"})
+    monkeypatch.setattr("streams.archive.FILE_ENTRIES", 1)
+    monkeypatch.setattr("streams.archiver._PAGE", 1)
+    runtime = Runtime(house.url, house.config)
+    records = RecordKeeping(runtime, house.data / "archive")
+    await records.seal()
+    finish = Writer.finish
+
+    def finish_and_stop(writer: Writer) -> Any:
+        file = finish(writer)
+        from_thread.run_sync(runtime.stop.set)
+        return file
+
+    monkeypatch.setattr(Writer, "finish", finish_and_stop)
+    await records.archive()
+    await runtime.aclose()
+    files = Archive(house.data / "archive", house.topology.partition).files("deferrals")
+    assert len(files) == 1
+    monkeypatch.setattr(Writer, "finish", finish)
+    async with keeper(house) as again, history(house) as past:
+        await again.archive()
+        assert len([entry async for entry in past.entries("deferrals")]) == 30
+        assert await house.redis.xlen(house.topology.deferrals) == 0
