@@ -119,6 +119,14 @@ class Reading:
                 if isinstance(message.event, IntensityObserved):
                     self.grids.add(message)
 
+    async def removed_by_now(self) -> dict[tuple[str, str], bytes]:
+        """`removed`, with what was removed meanwhile."""
+        async for message in self.messages(OPERATIONS):
+            if isinstance(message.event, OperatorActed) and message.event.removed is not None:
+                hashed = bytes.fromhex(message.event.removed)
+                self.removed[LETTERS, message.event.subject] = hashed
+        return self.removed
+
     def _acted(self, event: OperatorActed) -> None:
         if event.removed is not None:
             self.removed[LETTERS, event.subject] = bytes.fromhex(event.removed)

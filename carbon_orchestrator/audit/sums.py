@@ -25,6 +25,7 @@ async def check_seals(reading: Reading, findings: Findings, noted: Head | None) 
         streams=[topology.partition.name(each) for each in topology.streams],
         head=noted,
         removed=reading.removed,
+        removed_by_now=reading.removed_by_now,
     )
     findings.check("seals", proof.entries)
     for each in proof.findings:
