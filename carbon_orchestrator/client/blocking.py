@@ -16,6 +16,8 @@ from carbon_orchestrator.client.loop_thread import LoopThread
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_INHERITED: list[tuple[Client, LoopThread]] = []
+
 
 def _waiting(
     method: Callable[Concatenate[Client, P], Coroutine[Any, Any, T]],
@@ -106,7 +108,9 @@ class SyncClient:
         if self._closed:
             raise RuntimeError("this client has been closed")
         if self._thread.pid != os.getpid():
-            self._end.detach()  # the parent's connections are the parent's to close
+            # The parent's connections are the parent's to close.
+            self._end.detach()
+            _INHERITED.append((self._client, self._thread))
             self._begin()
         return self._client, self._thread
 

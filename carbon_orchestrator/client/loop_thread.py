@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import selectors
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError, Future
@@ -20,7 +21,9 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self.pid = os.getpid()  # threads do not come along in a fork
-        self._loop = asyncio.new_event_loop()
+        # The kernel's epoll is shared over a fork: what the child forgets, the parent never hears
+        # of again. What is polled for is known to the process alone.
+        self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
         # Nothing begins once it is to end. Reentrant, as the garbage collector may call `close`.
         self._lock = threading.RLock()
         self._last: Coroutine[Any, Any, None] | None = None
