@@ -248,6 +248,7 @@ class JobCompleted(Finish, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.completed"
     segments: int = 1
     total_run_ms: int | None = None
+    error: str | None = None  # what else was said of the end, where it had been asked to stop
 
 
 class JobSuspended(Finish, frozen=True, kw_only=True):
@@ -256,6 +257,7 @@ class JobSuspended(Finish, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.suspended"
     resume_at: int
     reason: str
+    error: str | None = None  # how its handler took that, where that was said
 
 
 class JobFailed(Finish, frozen=True, kw_only=True):
@@ -271,6 +273,7 @@ class JobFailed(Finish, frozen=True, kw_only=True):
     cancelled: bool = False
     outcome: str = "failed"
     retry_at: int | None = None
+    silent: bool = False  # `error` is but the outcome: nothing was said
 
 
 class EmissionsRecorded(Event, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from carbon_orchestrator.clock import parse_time, rfc3339, wall_ms
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.durations import milliseconds, seconds
 from carbon_orchestrator.events import JobSubmitted, Spec
+from streams.event import Message
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@/-]{0,63}")
 _JOB_ID = re.compile(r"[0-9a-z]{26}-\d{1,5}")
@@ -69,6 +70,28 @@ def is_job_id(text: str, partition: int) -> bool:
 def is_name(text: str) -> bool:
     """Whether `text` may be a project's name, or anything else that a person names."""
     return _NAME.fullmatch(text) is not None
+
+
+def submitted_id(message: Message, partition: int) -> str:
+    """The id of the job that a `job.submitted` is about."""
+    event: JobSubmitted = message.event
+    if event.job_id is not None and is_job_id(event.job_id, partition):
+        return event.job_id
+    if message.id is not None:
+        # CloudEvents: the same source and id is the same event, however often it comes.
+        return derived_job_id(partition, "event", message.source or "", message.id)
+    return derived_job_id(partition, "entry", message.entry_id, str(message.index))
+
+
+def rejected_spec(event: JobSubmitted, job_id: str, at: int) -> Spec:
+    """What the record of a job says that was rejected: the head of it."""
+    return Spec(
+        job_id=job_id,
+        type=event.type[:64],
+        urgency=event.urgency,
+        submitted_at=at,
+        project=event.project[:64],
+    )
 
 
 def accept(

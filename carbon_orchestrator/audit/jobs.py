@@ -25,7 +25,7 @@ from carbon_orchestrator.events import (
 )
 from carbon_orchestrator.lifecycle import State
 from carbon_orchestrator.router.policies import UnknownPolicy
-from carbon_orchestrator.router.routing import submitted_id
+from carbon_orchestrator.submission import submitted_id
 from carbon_orchestrator.topology import CODEC
 from streams.event import Message, entry_order
 

@@ -19,7 +19,7 @@ from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
 from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.config import load
-from carbon_orchestrator.server_url import completed
+from carbon_orchestrator.server_url import completed, shown
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -88,6 +88,70 @@ def verify(
         output.write_json(msgspec.to_builtins(result) | {"diverging": _diverging(result)})
     else:
         _show(result)
+    return NOT_WELL if _diverging(result) else DONE
+
+
+@audit.command
+def rebuild(
+    *,
+    into: Annotated[str, Parameter(help="URL of an empty Redis")],
+    into_namespace: Annotated[
+        str | None, Parameter(help="write under this namespace, which is to be empty")
+    ] = None,
+    compare: Annotated[bool, Parameter(help="compare with the live deployment")] = True,
+    archive: ArchiveDirectory = None,
+    archive_only: ArchiveOnly = False,
+    redis: ServerUrl = None,
+    data: Data = None,
+    config: ConfigFile = None,
+    json: Json = False,
+) -> int:
+    """Rebuild job records, indexes and totals from the events alone, and compare.
+
+    Everything has to be equal, but for what no event tells: the tail of an attempt's output, when
+    a router looks at a plan again, and the digest of a submission with an Idempotency-Key. Jobs
+    that move on meanwhile are not compared; records that have expired are not made.
+
+    Exit status 1 if anything differs.
+    """
+    from carbon_orchestrator.audit.comparing import rebuild_and_compare
+    from carbon_orchestrator.audit.rebuild import NotEmpty
+    from carbon_orchestrator.audit.verify import sizes
+
+    source = _source(archive, archive_only, redis, data, config, None, None)
+    target = completed(into)
+
+    async def main() -> Any:
+        with progress() as tell:
+            total = (await sizes(source))["jobs"] if tell is not None else 0
+            done = 0
+
+            def more(count: int) -> None:
+                nonlocal done
+                done += count
+                if tell is not None:
+                    tell("records and totals", min(done / max(total, 1), 1.0))
+
+            async def build(client: Redis) -> Any:
+                await client.time()
+                return await rebuild_and_compare(
+                    source, target, into_namespace, compared=compare, tell=more
+                )
+
+            return await with_server(target, build)
+
+    try:
+        rebuilt = _run(source, main)
+    except NotEmpty as error:
+        raise Failure(f"--into {shown(target)}: {error}", USAGE) from None
+    result: Result = rebuilt.result
+    if json:
+        counts = {"records": rebuilt.records, "expired": rebuilt.expired}
+        found = msgspec.to_builtins(result.tallies)
+        output.write_json({**counts, "tallies": found, "diverging": _diverging(result)})
+    else:
+        _show(result)
+        output.note(f"{rebuilt.records} records written; of {rebuilt.expired} jobs they expired")
     return NOT_WELL if _diverging(result) else DONE
 
 

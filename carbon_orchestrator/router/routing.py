@@ -34,8 +34,9 @@ from carbon_orchestrator.submission import (
     Invalid,
     UnknownType,
     accept,
-    derived_job_id,
     is_job_id,
+    rejected_spec,
+    submitted_id,
 )
 from carbon_orchestrator.topology import ROUTER, Topology
 from streams.codec import entry_fields, envelope
@@ -45,17 +46,6 @@ from streams.event import Entry, Message
 
 SOURCE = "router"
 _encode = msgspec.json.Encoder().encode
-
-
-def submitted_id(message: Message, partition: int) -> str:
-    """The id of the job that a `job.submitted` is about."""
-    event: JobSubmitted = message.event
-    if event.job_id is not None and is_job_id(event.job_id, partition):
-        return event.job_id
-    if message.id is not None:
-        # CloudEvents: the same source and id is the same event, however often it comes.
-        return derived_job_id(partition, "event", message.source or "", message.id)
-    return derived_job_id(partition, "entry", message.entry_id, str(message.index))
 
 
 class Known(NamedTuple):
@@ -153,13 +143,7 @@ class Routing:
         reason: str,
         now: int,
     ) -> Transaction:
-        spec = Spec(
-            job_id=job_id,
-            type=event.type[:64],
-            urgency=event.urgency,
-            submitted_at=at,
-            project=event.project[:64],
-        )
+        spec = rejected_spec(event, job_id, at)
         record.admit(
             transaction,
             self.topology,

@@ -25,6 +25,7 @@ from carbon_orchestrator.router.waiting import Plan
 from carbon_orchestrator.topology import WORKER, Topology
 from carbon_orchestrator.worker.burnt import Grid, Run, Share, burnt
 from carbon_orchestrator.worker.execution import Execution, Outcome
+from carbon_orchestrator.worker.next_attempt import interrupted, retried, retry_delay
 from carbon_orchestrator.worker.segments import FIRST, Segments, pause_plan
 from streams.codec import envelope
 from streams.commit import Transaction
@@ -32,8 +33,8 @@ from streams.consumer import dead_letter
 from streams.event import Entry
 
 _encode = msgspec.json.Encoder().encode
-_LONGEST_RETRY_SECONDS = 60.0
-_SUMS = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj", "embodied_ug")
+#: Fields of a record that are sums over its attempts.
+SUMS = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj", "embodied_ug")
 
 
 class Started(msgspec.Struct, frozen=True):
@@ -246,7 +247,7 @@ class Attempts:
             fields["ended_at"] = at
             if result.error is not None:
                 fields["reason"] = result.error
-        sums = {name: getattr(emissions, name) for name in _SUMS}
+        sums = {name: getattr(emissions, name) for name in SUMS}
         if attempt.number == 1:  # nothing to add to yet
             fields |= sums
             sums = {}
@@ -296,8 +297,7 @@ class Attempts:
                 return outcome, plan, attempt.failures
             outcome = "interrupted"  # asked to pause, and then the request was gone
         if outcome == "interrupted":
-            reason = "its worker was stopped; it runs again elsewhere"
-            return outcome, Plan(at, at, reason), attempt.failures
+            return outcome, interrupted(at), attempt.failures
         if outcome in ("completed", "cancelled"):
             return outcome, None, attempt.failures
         failures = attempt.failures + 1
@@ -307,10 +307,9 @@ class Attempts:
         most = spec.max_attempts if spec.max_attempts is not None else usual
         if failures >= most:
             return outcome, None, failures
-        delay = min(seconds(self.config.retry_delay) * 2 ** (failures - 1), _LONGEST_RETRY_SECONDS)
+        delay = retry_delay(seconds(self.config.retry_delay), failures)
         start = at + clock.length(delay)
-        reason = f"attempt failed ({result.error}); tried again after {delay:g} s"
-        return outcome, Plan(at, start, reason, not_before=start), failures
+        return outcome, retried(at, start, result.error, delay), failures
 
     def _end(
         self,
@@ -329,12 +328,15 @@ class Attempts:
         }
         if outcome == "completed":
             total = before.total_ms(self.pool, result.run_ms)
+            common |= {"error": result.error}
             return JobCompleted(**common, segments=before.count + 1, total_run_ms=total)
         if outcome == "suspended" and plan is not None:
+            common |= {"error": result.error}
             return JobSuspended(**common, resume_at=plan.start, reason=plan.reason)
         return JobFailed(
             **common,
             error=result.error or outcome,
+            silent=result.error is None,
             final=plan is None,
             cancelled=outcome == "cancelled",
             outcome=outcome,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from audited import audit, divergences, seal
+from audited import audit, divergences, seal, source
 from deployment import HIGH, LOW, MEDIUM, Deploy, Deployment
 from test_planning import observed, planning
 from test_suspension import begun, dirtier, greener
 
+from carbon_orchestrator.audit.comparing import rebuild_and_compare
+from carbon_orchestrator.audit.rebuild import NotEmpty
 from carbon_orchestrator.config import PoolConfig, ZoneConfig
 from carbon_orchestrator.events import EmissionsRecorded, JobDispatched
+from streams.connection import connect
 from streams.testing import until
 
 
@@ -181,3 +184,33 @@ async def test_what_was_altered_is_named_with_both_values(deploy: Deploy) -> Non
     (one,) = found["figures"].first
     assert (one.expected, one.found) == (str(burnt.emissions_ug), str(burnt.emissions_ug + 1))
     assert found["totals"].diverging  # no longer their sum
+
+
+async def test_records_and_totals_are_rebuilt_from_the_events(deploy: Deploy) -> None:
+    house = deploy()
+    await lived(house)
+    target = f"{house.url}/1"
+    for running in (True, False):
+        if not running:
+            await until(lambda: _at_rest(house))
+            await house.settled()
+        rebuilt = await rebuild_and_compare(source(house), target, None)
+        assert divergences(rebuilt.result.tallies) == []
+        assert rebuilt.records >= 8
+        with pytest.raises(NotEmpty):
+            await rebuild_and_compare(source(house), target, None)
+        async with connect(target) as client:
+            assert await client.exists(house.topology.ever)
+            await client.flushdb()
+    assert not rebuilt.result.tallies["records"].unchecked
+
+    job = (await house.ids("completed"))[0]
+    key = house.topology.record(job)
+    await house.redis.hincrby(key, "emissions_ug", 1)
+    rebuilt = await rebuild_and_compare(source(house), target, None)
+    (one,) = rebuilt.result.tallies["records"].first
+    assert one.what.startswith("emissions_ug")
+    assert int(one.found or 0) == int(one.expected or 0) + 1
+    await house.redis.hincrby(key, "emissions_ug", -1)
+    async with connect(target) as client:
+        await client.flushdb()

@@ -8,7 +8,7 @@ from carbon_orchestrator.config import Config, GreenestConfig, JobType, complete
 from carbon_orchestrator.events import IntensityObserved, JobSubmitted, Pool
 from carbon_orchestrator.router.expectation import Done
 from carbon_orchestrator.router.outlook import Bands, outlook
-from carbon_orchestrator.router.routing import Known, Routing, submitted_id
+from carbon_orchestrator.router.routing import Known, Routing
 from carbon_orchestrator.router.sites import Sites
 from carbon_orchestrator.router.waiting import (
     WAITING_FIELDS,
@@ -18,7 +18,7 @@ from carbon_orchestrator.router.waiting import (
     waiting,
 )
 from carbon_orchestrator.signal.series import Series
-from carbon_orchestrator.submission import accept
+from carbon_orchestrator.submission import accept, submitted_id
 from carbon_orchestrator.topology import Topology
 from carbon_orchestrator.worker.segments import pause_plan
 from streams.commit import Committer

@@ -10,10 +10,11 @@ from redis.asyncio import Redis
 from carbon_orchestrator.config import Config, JobType, ThresholdConfig, complete
 from carbon_orchestrator.events import CancelRequested, IntensityObserved, JobSubmitted
 from carbon_orchestrator.router.outlook import Bands, Outlook, outlook
-from carbon_orchestrator.router.routing import Known, Routing, submitted_id
+from carbon_orchestrator.router.routing import Known, Routing
 from carbon_orchestrator.router.sites import Sites
 from carbon_orchestrator.router.waiting import WAITING_FIELDS, Waiting, waiting
 from carbon_orchestrator.signal.series import Series
+from carbon_orchestrator.submission import submitted_id
 from carbon_orchestrator.topology import CODEC, Topology
 from streams.commit import Committer
 from streams.event import Entry, Message

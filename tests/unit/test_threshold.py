@@ -252,7 +252,7 @@ def test_the_baseline_runs_everything_on_fast_at_once(view: JobView, outlook: Ou
 
 def test_policies_are_named_for_the_record() -> None:
     assert (POLICY.name, POLICY.version) == ("threshold", 1)
-    assert (RunNow().name, RunNow().version) == ("run_now", 1)
+    assert (RunNow().name, RunNow().version) == ("run_now", 2)
 
 
 def test_times_are_written_to_the_minute() -> None:
