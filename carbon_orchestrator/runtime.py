@@ -108,9 +108,22 @@ class Runtime:
             except Exception as error:
                 if not is_transient(error):
                     raise
-                log.warning("waiting for the server", server=shown(self.url), error=str(error))
+                log.warning(
+                    "waiting for the server",
+                    server=shown(self.url),
+                    error=str(error),
+                    **self._hint(str(error)),
+                )
                 await self.stop.sleep(next(waits))
         return False
+
+    def _hint(self, error: str) -> dict[str, str]:
+        """What else may be behind a fault that looks as if it passed by itself."""
+        if self.url.startswith("rediss:"):
+            return {"hint": "or it speaks no TLS, or wants a certificate of ours"}
+        if "closed by server" in error:
+            return {"hint": "or it speaks TLS only: then write rediss://"}
+        return {}
 
     async def clock_set(
         self, patience: float = _CLOCK_PATIENCE_SECONDS, *, claims: bool = True

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from carbon_orchestrator.config import ConfigError
 
@@ -56,9 +56,10 @@ def completed(url: str, environment: Mapping[str, str] = os.environ) -> str:
             if option not in query and environment.get(variable):
                 query[option] = environment[variable]
             _readable(query.get(option), variable)
-    return urlunsplit(
-        parts._replace(netloc=_login(parts, query, environment), query=urlencode(query))
-    )
+    login = _login(parts, query, environment)
+    # urlunsplit would leave out the slashes of unix:///path.
+    options = f"?{urlencode(query)}" if query else ""
+    return f"{parts.scheme}://{login}{parts.path}{options}"
 
 
 def _parts(url: str) -> SplitResult:
