@@ -62,7 +62,7 @@ class Ledger:
             await self.redis.xadd(self.key("dead-letters"), {"reason": b"\xff\n", "n": turn})
             await self.sealer.seal()
             if turn < 2:
-                await self.move("orders", "shipped", "seals")
+                await self.move("orders", *("shipped", "seals")[: 2 * turn])
         await self.sealer.seal()
 
     async def move(self, *streams: str) -> int:
