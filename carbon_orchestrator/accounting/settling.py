@@ -61,11 +61,9 @@ class State(msgspec.Struct, frozen=True):
 class Settling:
     """Any number may run at once: each step is taken by one of them."""
 
-    def __init__(
-        self, runtime: Runtime, archive: Path | None = None, *, pause: float = _PAUSE_SECONDS
-    ) -> None:
+    def __init__(self, runtime: Runtime, archive: Path | None = None) -> None:
         """`archive`: its directory, where what was trimmed is read from."""
-        self._runtime, self._pause = runtime, pause
+        self._runtime = runtime
         self._client: Any = runtime.connect()
         self._committer = runtime.committer()
         partition = runtime.topology.partition
@@ -79,7 +77,7 @@ class Settling:
 
     async def run(self) -> None:
         """Settle until stopped."""
-        await rounds(self._runtime.stop, self._pause, "settling", self.settle)
+        await rounds(self._runtime.stop, _PAUSE_SECONDS, "settling", self.settle)
 
     async def settle(self) -> None:
         """Settle all there is to settle now."""

@@ -1,4 +1,4 @@
-"""A job, the list of jobs and the report, as the gateway tells them, put into rows. Pure."""
+"""A job and the list of jobs, as the gateway tells them, put into rows. Pure."""
 
 from __future__ import annotations
 
@@ -218,32 +218,3 @@ def run_rows(job: Mapping[str, Any]) -> Iterator[list[str]]:
             mass(run.get("baseline_ug", 0)),
             "; ".join(each for each in remarks if each),
         ]
-
-
-def report_columns(by: Sequence[str]) -> list[Column]:
-    """The columns of a report over these groups."""
-    names = ("jobs", "failed", "energy", "emitted", "baseline", "avoided", "%", "met", "missed")
-    return [Column(name) for name in by] + [Column(name, right=True) for name in names]
-
-
-def report_rows(by: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
-    """One row a group, and their sum where there are several."""
-    for row in rows:
-        yield [*(pool_name(str(row[name])) for name in by), *_sums(row)]
-    if len(rows) > 1 and by:
-        total = {name: sum(row[name] for row in rows) for name in rows[0] if name not in by}
-        yield ["total", *[""] * (len(by) - 1), *_sums(total)]
-
-
-def _sums(row: Mapping[str, Any]) -> list[str]:
-    return [
-        str(row["completed"]),
-        str(row["failed"]),
-        energy(row["energy_mj"]),
-        mass(row["emissions_ug"]),
-        mass(row["baseline_ug"]),
-        mass(row["avoided_ug"]),
-        percent(row["avoided_ug"], row["baseline_ug"]),
-        str(row["deadlines_met"]),
-        str(row["deadlines_missed"]),
-    ]

@@ -1,4 +1,4 @@
-"""Commands of those who submit jobs: `submit`, `jobs`, `job`, `cancel`, `report`."""
+"""Commands of those who submit jobs: `submit`, `jobs`, `job`, `cancel`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from carbon_orchestrator.cli.gateway_options import (
     gateway_client,
 )
 from carbon_orchestrator.cli.output import Json
-from carbon_orchestrator.cli.quantities import duration, energy, moment
+from carbon_orchestrator.cli.quantities import moment
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Urgency
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
@@ -40,7 +40,7 @@ _OUTPUT_LINES = 20
 
 def register(app: App) -> None:
     """Add these commands."""
-    for command in (submit, jobs, job, cancel, report):
+    for command in (submit, jobs, job, cancel):
         app.command(command)
 
 
@@ -348,57 +348,3 @@ def cancel(
         return
     output.write(f"cancellation of {job_id} requested; it was {asked['state']}")
     output.hint(f"see the outcome with: {_follow(job_id, url)}")
-
-
-def report(
-    *,
-    by: str = "day",
-    since: Annotated[str | None, Parameter(name="--from")] = None,
-    until: Annotated[str | None, Parameter(name="--to")] = None,
-    json: Json = False,
-    url: Url = DEFAULT_URL,
-    api_key_file: ApiKeyFile = None,
-) -> None:
-    """Energy and emissions: what was emitted, and what was avoided by waiting.
-
-    Parameters
-    ----------
-    by
-        Groups, by commas: day, project, type, pool, zone.
-    since
-        First day, such as 2026-01-31.
-    until
-        Last day.
-    """
-    client = gateway_client(url, api_key_file)
-    got = client.get("/emissions", **{"by": by, "from": since, "to": until})
-    if json:
-        output.write_json(got)
-        return
-    if not got["rows"]:
-        output.hint("no attempt of any job has ended" + (" in this time" if since or until else ""))
-        return
-    output.table(job_text.report_columns(got["by"]), job_text.report_rows(got["by"], got["rows"]))
-    _explain(got, client.get("/carbon"))
-
-
-def _explain(got: Any, grid: Any) -> None:
-    """What the figures rest on."""
-    if got["simulated"]:
-        output.note("\nSIMULATED: the grid's intensities are made up, not measured.", "bold yellow")
-    source = f" ({grid['kind']}, {grid['source']})" if grid.get("kind") else ""
-    baseline = got["metrics"]["baseline_ug"].partition(",")[0]
-    output.note(
-        f"emitted   energy × the grid's intensity while it was used{source}\n"
-        f"baseline  {baseline}; avoided = baseline − emitted\n"
-        "energy    RAPL or NVML counters, else CPU time × a power model; `job ID` names which\n"
-        "met       deadlines kept; days are UTC days on the grid's clock"
-    )
-    waited = sum(row["wait_ms"] for row in got["rows"])
-    completed = sum(row["completed"] for row in got["rows"])
-    if completed:
-        output.note(f"waited    {duration(waited / completed)} on average before they ran")
-    unpriced = sum(row["unpriced_mj"] for row in got["rows"])
-    if unpriced:
-        text = f"{energy(unpriced)} were used while no intensity was known: not counted"
-        output.note(text, "yellow")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import io
 import json
 import os
@@ -256,6 +257,22 @@ def test_report_adds_up_and_names_what_it_rests_on(cli: Cli) -> None:
     assert all(word in done.stdout for word in ("SIMULATED", "baseline", "power model"))
     empty = cli("report", "--from", "1999-01-01", "--to", "1999-01-02")
     assert (empty.returncode, empty.stdout) == (0, "")
+    found = list(csv.DictReader(cli("report", "--by", "project", "--csv").stdout.splitlines()))
+    (sums,) = [each for each in found if each["project"] == "sums"]
+    assert (sums["completed"], sums["failed"]) == ("1", "0")
+    assert int(sums["energy_mj"]) > 0
+    assert cli("report", "--csv", "--json").returncode == 2
+
+
+def test_report_draws_a_picture(cli: Cli, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    cli("submit", "hello", "--urgency", "urgent", "--wait")
+    until(lambda: cli.json("report")["rows"])
+    done = cli("report", "--plot", str(tmp_path / "report.png"))
+    assert (done.returncode, "drawn" in done.stderr) == (0, True)
+    assert (tmp_path / "report.png").read_bytes()[:4] == b"\x89PNG"
+    refused = cli("report", "--plot", str(tmp_path / "report.pdf"))
+    assert (refused.returncode, ".svg or .png" in refused.stderr) == (2, True)
 
 
 def test_dead_letters_are_seen_retried_and_dropped(cli: Cli) -> None:
