@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 from carbon_orchestrator.events import Backlog, InFlight, JobDispatched, Pool
 from carbon_orchestrator.router.waiting import Plan
 from carbon_orchestrator.topology import CODEC, LANES, WORKER, Lane, Topology
+from streams.connection import Client
 from streams.event import entry_order
 from streams.scripts import GATHER
 
@@ -87,7 +88,11 @@ class _Lane:
     def _latest_start(self, entry_id: str, fields: Sequence[bytes]) -> int | None:
         messages = CODEC.entry(self.stream, entry_id, tuple(fields)).messages
         event = messages[0].event if messages else None
-        return event.decision.latest_start if isinstance(event, JobDispatched) else None
+        if not isinstance(event, JobDispatched) or event.spec.deadline is None:
+            return None
+        decision = event.decision
+        expected = decision.fast_ms if decision.pool == "fast" else decision.eco_ms
+        return event.spec.deadline - decision.margin_ms - expected
 
 
 class DemandReader:
@@ -144,6 +149,8 @@ class DemandReader:
             length, groups, consumers = await pipeline.execute(raise_on_error=False)
         for reply in (length, groups, consumers):
             if isinstance(reply, Exception) and not _nothing_there(reply):
+                if isinstance(self._redis, Client):
+                    self._redis.check_refusal(reply, ("XINFO", stream))
                 raise reply
         if isinstance(groups, Exception) or isinstance(consumers, Exception):
             return None, 0 if isinstance(length, Exception) else int(length), set()
