@@ -111,6 +111,14 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
+def without_login(url: str) -> str:
+    """A completed URL, as one who has no login would use it."""
+    parts = urlsplit(url)
+    kept = {k: v for k, v in parse_qsl(parts.query) if k not in ("username", "password")}
+    options = f"?{urlencode(kept)}" if kept else ""
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{options}"
+
+
 def is_loopback(url: str) -> bool:
     """Whether the server is on this machine."""
     parts = urlsplit(url)
