@@ -6,6 +6,7 @@ record; the totals are the sums of the records, to the unit; nothing is pending,
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -31,10 +32,12 @@ from carbon_orchestrator.topology import CODEC, Topology
 from carbon_orchestrator.worker.attempts import Finished
 from streams.archive import Archive
 from streams.history import History
+from streams.inspection import GroupState
 from streams.testing import leaked_keys
 
 _CHUNK = 500
 _SHOWN = 5
+_LOOKS, _LOOK_SECONDS = 30, 0.1
 _finished = msgspec.json.Decoder(Finished).decode
 #: Fields of a record, each the sum over its attempts.
 _AMOUNTS = ("energy_mj", "emissions_ug", "baseline_ug", "unpriced_mj", "embodied_ug")
@@ -135,7 +138,7 @@ async def check(
         if ends.amounts[name] != sums[name]:
             wrong.add(f"{name} of the stream is not that of the records", ends.amounts[name])
     await _check_totals(redis, topology, sums, wrong)
-    for group in await Reading(redis, topology).groups():
+    for group in await _at_rest(Reading(redis, topology)):
         if group.pending or group.lag != 0:
             wrong.add("not finished with", f"{group.stream} {group.group} {group}")
     if await redis.zcard(topology.wake):
@@ -159,6 +162,18 @@ async def _replay(history: History, stream: str) -> AsyncIterator[Any]:
             raise ValueError(f"{stream} {entry.id}: {entry.faults[0].reason}")
         for message in entry.messages:
             yield message.event
+
+
+async def _at_rest(reading: Reading) -> list[GroupState]:
+    """The groups, when they have finished; after a while as they are. What an intensity changes
+    about the past may be on its way to the totals meanwhile."""
+    groups = await reading.groups()
+    for _ in range(_LOOKS):
+        if all(each.lag == 0 and not each.pending for each in groups):
+            break
+        await asyncio.sleep(_LOOK_SECONDS)
+        groups = await reading.groups()
+    return groups
 
 
 async def _records(redis: Redis, topology: Topology) -> AsyncIterator[tuple[str, dict[str, Any]]]:
