@@ -20,9 +20,10 @@ from streams.sealing import Sealer
 log = structlog.get_logger(__name__)
 
 _PAUSE_SECONDS = 30.0
-#: Intensities are history too: forecasters and baselines look back.
+#: Intensities are history too: forecasters and baselines look back, in grid time. Figures are
+#: worked out again by those of KEPT_MS (signal/intensities.py), so less may not stay.
 _INTENSITY_MS = 45 * 86_400_000
-_INTENSITY_ENTRIES = 10_000
+_INTENSITY_ENTRIES = 200_000
 
 
 def archive_directory(config: Config, data: Path | None = None) -> Path:
@@ -31,15 +32,15 @@ def archive_directory(config: Config, data: Path | None = None) -> Path:
     return Path(given) if given else (data or default_data_dir()) / "archive"
 
 
-def kept_live(topology: Topology, config: Config) -> dict[str, Keep]:
+def kept_live(topology: Topology, config: Config, speed: float = 1.0) -> dict[str, Keep]:
     """What stays live of each stream, by its name; the others stay whole: dead letters go when an
-    operator says so."""
+    operator says so. `speed`: of the grid clock."""
     keeps = {}
     for stream in topology.streams:
         groups = tuple(name for name, lanes in topology.groups.items() if stream in lanes)
         keep = Keep(milliseconds(config.retention.streams), config.retention.max_entries, groups)
         if stream == topology.intensity:
-            keep = Keep(_INTENSITY_MS, _INTENSITY_ENTRIES, groups)
+            keep = Keep(round(_INTENSITY_MS / speed), _INTENSITY_ENTRIES, groups)
         if stream != topology.dead_letters:
             keeps[topology.partition.name(stream)] = keep
     return keeps
@@ -52,7 +53,7 @@ class RecordKeeping:
         topology = runtime.topology
         self._stop = runtime.stop
         self._seal_seconds = seconds(runtime.config.archive.seal_every)
-        self._keeps = kept_live(topology, runtime.config)
+        self._runtime = runtime
         names = [topology.partition.name(stream) for stream in topology.streams]
         self._sealer = Sealer(runtime.connect(), runtime.committer(), names)
         archive = Archive(directory, topology.partition)
@@ -74,7 +75,9 @@ class RecordKeeping:
         """Archive and trim all streams once. Where the archive cannot be written, nothing is
         trimmed, and that is said once, not at every round."""
         failure: OSError | ArchiveError | None = None
-        for name, keep in self._keeps.items():
+        runtime = self._runtime
+        keeps = kept_live(runtime.topology, runtime.config, runtime.clock.speed)
+        for name, keep in keeps.items():
             try:
                 with self._stop.cut():
                     await self._archiver.keep(name, keep)
