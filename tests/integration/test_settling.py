@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -25,10 +26,13 @@ from carbon_orchestrator.events import (
 from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC
+from streams.archive import Archive
+from streams.archiver import Archiver, Keep
 from streams.codec import envelope
 from streams.commit import Transaction
 from streams.event import Message
 from streams.keys import Partition
+from streams.sealing import Sealer
 
 MINUTE, HOUR = 60_000, 3_600_000
 CONFIG = complete(Config(types={"t": JobType(command=["true"])}, default_types=False))
@@ -202,6 +206,27 @@ async def test_a_bound_is_found_when_the_deadline_is_over(ledger: Ledger) -> Non
     assert await ledger.redis.zcard(ledger.topology.unsettled) == 0
 
 
+async def test_what_is_archived_is_restated_too(ledger: Ledger, tmp_path: Path) -> None:
+    topology, runtime = ledger.topology, ledger.runtime
+    settling = Settling(runtime, tmp_path)
+    await ledger.observe(0, 100.0)
+    for minute in range(5):
+        await ledger.ran(minute, minute + 60)
+        await settling.settle()
+    sealer = Sealer(ledger.redis, ledger.committer, ["emissions"])
+    await sealer.seal()
+    archiver = Archiver(ledger.redis, Archive(tmp_path, topology.partition), topology.partition)
+    await archiver.keep("emissions", Keep(0, 0))
+    assert len(await ledger.events(EmissionsRecorded)) < 5
+    await ledger.ran(5, 65)
+    await settling.settle()
+    await ledger.observe(0, 300.0)
+    await settling.settle()
+    (settled,) = [each for each in await ledger.events(EmissionsSettled) if each.restated]
+    (change,) = settled.restated
+    assert (change.attempts, change.emissions_ug) == (6, 6 * 200_000_000)
+
+
 async def test_nothing_new_writes_nothing(ledger: Ledger) -> None:
     await ledger.observe(0, 100.0)
     await ledger.ran(0, 30)
@@ -229,8 +254,8 @@ async def test_any_order_and_any_steps_come_to_what_is_known_in_the_end(
                 minute = 30 * chance.randrange(16)
                 kind = chance.choice(("average", "average", "marginal"))
                 zone = chance.choice(("local", "local", "far"))
-                value = round(chance.uniform(20, 500), 1)
-                await ledger.observe(minute, value, kind=kind, zone=zone)
+                intensity = round(chance.uniform(20, 500), 1)
+                await ledger.observe(minute, intensity, kind=kind, zone=zone)
             case 1 | 2:
                 start = chance.randrange(300)
                 await ledger.ran(
