@@ -80,7 +80,7 @@ def _parse(raw: list[object]) -> DeadLetter:
 
 _VARYING = re.compile(
     r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"  # a UUID
-    r"|\b(?:0x)?(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b"  # a hash, an address
+    r"|\b(?:0x)?(?=[0-9a-f]*[0-9])(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b"  # a hash, an address
     r"|\d+(?:[.:-]\d+)*",  # a number, an entry's id, a time
     re.IGNORECASE,
 )

@@ -11,7 +11,7 @@ from shop import Ordered, Shipping, items
 from streams.codec import entry_fields, timestamp
 from streams.commit import Committer, Transaction
 from streams.consumer import Consumer
-from streams.dead_letters import DeadLetters, bury
+from streams.dead_letters import DeadLetter, DeadLetters, bury, kind
 from streams.errors import StreamsError
 from streams.testing import running, until
 
@@ -83,6 +83,38 @@ async def test_dropping_deletes_it_once(
     assert await letters.retry(first) is False
     assert await letters.list() == [second]
     assert not await redis.exists(orders)
+
+
+async def test_what_else_is_to_happen_happens_together_with_the_removal(
+    letters: DeadLetters, committer: Committer, redis: Redis, orders: str
+) -> None:
+    await bury_some(letters, committer, orders, 3)
+    first, second, third = await letters.list()
+    noted = committer.partition.key("noted")
+
+    def note(letter: DeadLetter) -> Transaction:
+        return Transaction().add_entry(noted, ["letter", letter.id])
+
+    assert await letters.drop_all([first], note) == [True]
+    assert await letters.retry_all([first, second, third], note) == [False, True, True]
+    rows = await redis.execute_command("XRANGE", noted, "-", "+")
+    told = [fields[1].decode() for _, fields in rows]
+    assert told == [first.id, second.id, third.id], "not again for the one that was gone"
+    assert await letters.last() is None
+
+
+def test_reasons_that_differ_in_ids_and_numbers_only_are_of_one_kind() -> None:
+    reasons = (
+        "delivered 6 times without success",
+        "delivered 17 times without success",
+    )
+    assert {kind(each) for each in reasons} == {"delivered … times without success"}
+    job = "0190b5c7-1e2d-7abc-8def-0123456789ab"
+    assert kind(f"job {job} at 0xdeadbeef12, entry 1700000000000-3") == "job … at …, entry …"
+    assert kind("batch item 3: Expected `int`, got `str`") == (
+        "batch item …: Expected `int`, got `str`"
+    )
+    assert kind("a decade of feedbacks") == "a decade of feedbacks"
 
 
 async def test_a_letter_without_an_original_cannot_be_retried(

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from deployment import TYPES, Deploy, Deployment, Part, configuration
 from redis.asyncio import Redis
@@ -18,19 +19,26 @@ from redis.exceptions import NoPermissionError, ResponseError
 from test_planning import observed, planning
 from test_suspension import TYPES as PAUSING
 
+from carbon_orchestrator.accounting.record_keeping import RecordKeeping
 from carbon_orchestrator.cli.faults import told
 from carbon_orchestrator.cli.main import app
 from carbon_orchestrator.cli.operations import latest
+from carbon_orchestrator.config import Retention
 from carbon_orchestrator.doctor import examine, gather
+from carbon_orchestrator.gateway.keyring import create_key
+from carbon_orchestrator.gateway.keys import ApiKey
 from carbon_orchestrator.operations import acted
 from carbon_orchestrator.permissions import ROLES, acl, new_passwords
 from carbon_orchestrator.runtime import Runtime
+from streams.archive import Archive
 from streams.commit import Committer, Transaction
 from streams.connection import connect
 from streams.dead_letters import DeadLetters
 from streams.embedded import EmbeddedServer, server_program
 from streams.errors import Forbidden, Refused, WriteFailed
+from streams.history import History
 from streams.keys import Partition
+from streams.proof import prove
 from streams.testing import running_server, until
 
 NAMESPACE = "fenced"
@@ -100,6 +108,27 @@ async def until_over(part: Part) -> None:
     part.runtime.check()
 
 
+async def the_record_is_kept(house: Deployment, fenced: Fenced) -> None:
+    """Accounting seals, archives and trims; a reader proves it; an operator makes a key."""
+    nothing_kept = Retention(streams=0, max_entries=1)
+    config = msgspec.structs.replace(house.config, retention=nothing_kept)
+    runtime = Runtime(fenced.url("accounting"), config)
+    records = RecordKeeping(runtime, house.data / "archive")
+    before = await house.redis.xlen(house.topology.completions)
+    await records.seal()
+    await records.archive()
+    await runtime.aclose()
+    assert runtime.refused is None
+    assert await house.redis.xlen(house.topology.completions) < before
+    partition = house.topology.partition
+    async with connect(fenced.url("reader")) as reader:
+        past = History(reader, Archive(house.data / "archive", partition), partition)
+        assert (await prove(past)).findings == []
+    async with connect(fenced.url("operator")) as operator:
+        key = ApiKey(name="ci", scopes=("submit",), sha256="", created=0)
+        await create_key(Committer(operator, partition), house.topology, "ada", key)
+
+
 async def test_every_role_works_as_its_own_user_and_is_denied_nothing(
     deploy: Deploy, emptied: Fenced
 ) -> None:
@@ -163,8 +192,24 @@ async def test_every_role_works_as_its_own_user_and_is_denied_nothing(
         assert actions.count("role.started") >= 5
         assert "dead-letter.retry" in actions
     await house.stop()
+    await the_record_is_kept(house, emptied)
     # What `doctor` asks, and may be refused, is all that anybody was refused.
     assert {each for each in await emptied.denials() if "config" not in each[2]} == set()
+
+
+async def test_all_roles_in_one_process_need_one_user(deploy: Deploy, emptied: Fenced) -> None:
+    house = deploy(emptied.url("admin"), NAMESPACE)
+    house.url = emptied.url("up")
+    signal = house.signal(speed=1)
+    await until(lambda: house.redis.xlen(house.topology.intensity))
+    await house.all()
+    job_id = await house.post("quick", urgency="urgent")
+    await house.reach(job_id, "completed")
+    await house.settled()
+    await house.stop()
+    assert signal.runtime.refused is None
+    house.url = emptied.url("admin")
+    assert await emptied.denials() == []
 
 
 FORBIDDEN: dict[str, list[tuple[str, ...]]] = {
