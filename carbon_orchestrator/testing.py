@@ -18,7 +18,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -113,9 +113,11 @@ class House:
         sys.modules[handlers.__name__] = handlers
         try:
             made.start()
-            yield made
+            try:
+                yield made
+            finally:
+                made.stop()
         finally:
-            made.stop()
             del sys.modules[handlers.__name__]
 
 
@@ -132,6 +134,7 @@ class Orchestrator:
         self._thread = thread
         self._guardian = guardian
         self._running: Future[None] | None = None
+        self._runtime: Runtime | None = None
         self._ready = asyncio.Event()
         self._port = 0
 
@@ -156,9 +159,14 @@ class Orchestrator:
     # -- its life --------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start all roles, and wait until they serve."""
+        """Start all roles, and wait until they serve. Raises whatever keeps one from it."""
         self._running = self._thread.begin(self._run())
-        self._thread.call(self._started(self._running))
+        try:
+            self._thread.call(self._started(self._running))
+        except BaseException:
+            with suppress(Exception):  # what we raise is why
+                self.stop()
+            raise
 
     async def _started(self, running: Future[None]) -> None:
         async with asyncio.timeout(_START_SECONDS):
@@ -185,7 +193,7 @@ class Orchestrator:
                 ),
             ]
             accounting = Accounting(runtime, self.data / "archive")
-            self._redis = runtime.connect()
+            self._redis, self._intensity = runtime.connect(), runtime.topology.intensity
             if await runtime.ready():
                 async with anyio.create_task_group() as tasks:
                     parts: list[Any] = [self._gateway, accounting, *self._roles]
@@ -214,7 +222,7 @@ class Orchestrator:
         )
         fields = entry_fields(event, "test")
         named: Any = dict(zip(fields[::2], fields[1::2], strict=True))
-        added: Any = await self._redis.xadd(self._runtime.topology.intensity, named)
+        added: Any = await self._redis.xadd(self._intensity, named)
         entry_id = added.decode()
         grids: list[Intensities] = [grid for role in self._roles for grid in _grids(role)]
 
@@ -238,7 +246,8 @@ class Orchestrator:
             self._thread.call(self._stopped(self._running))
 
     async def _stopped(self, running: Future[None]) -> None:
-        self._runtime.stop.set()
+        if self._runtime is not None:
+            self._runtime.stop.set()
         async with asyncio.timeout(_STOP_SECONDS):
             await asyncio.wrap_future(running)
 

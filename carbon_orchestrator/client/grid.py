@@ -75,7 +75,8 @@ class Emissions(msgspec.Struct, frozen=True, kw_only=True):
         return self._sum_ug("avoided_now_ug", "avoided_ug")
 
     def _sum_ug(self, metric: str, as_first_recorded: str) -> float:
-        return sum(row.get(metric, row.get(as_first_recorded, 0)) for row in self.rows) / 1e6
+        sums = [int(row.get(metric, row.get(as_first_recorded, 0))) for row in self.rows]
+        return sum(sums) / 1e6
 
     def _repr_html_(self) -> str:
         """A table for notebooks, of the first rows."""

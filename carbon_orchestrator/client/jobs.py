@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from html import escape
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -85,11 +85,6 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     baseline_ug: int | None = None
     avoided_ug: int | None = None
     unpriced_mj: int | None = None
-
-    @classmethod
-    def of(cls, answered: Any) -> Self:
-        """From the gateway's JSON. Raises msgspec.ValidationError."""
-        return msgspec.convert(answered, cls)
 
     @property
     def ended(self) -> bool:

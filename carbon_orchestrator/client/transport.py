@@ -26,7 +26,7 @@ _MOST_BYTES = 64 << 20
 _AGAIN = (429, 502, 503, 504)
 #: Whom nobody ever heard of is not waited for as long as one who is away.
 _STRANGER_SECONDS = 1.0
-_FAULTS = (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError, TimeoutError, OSError)
+_FAULTS = (aiohttp.ClientError, TimeoutError, OSError)
 
 Query = Sequence[tuple[str, str]]
 

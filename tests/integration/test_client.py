@@ -352,6 +352,20 @@ async def test_what_is_no_gateway_is_told(reply: web.Response, error: str) -> No
     assert len(asked) == 1
 
 
+async def test_what_speaks_no_http_is_told() -> None:
+    async def other(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"-ERR unknown command 'GET'\r\n")
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(other, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        async with Client(url, patience=0.1) as client:
+            with pytest.raises(Unavailable, match="broke off"):
+                await client.health()
+
+
 async def test_no_answer_within_the_timeout() -> None:
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

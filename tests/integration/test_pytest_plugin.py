@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from carbon_orchestrator.config import ConfigError
+from carbon_orchestrator.testing import House
+from carbon_orchestrator.worker.context import JobContext
 
 THEIRS = """
 import asyncio
@@ -57,18 +65,10 @@ HANDLERS = "def again(payload, context):\n    pass\n"
 def test_a_project_with_tests_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "test_theirs.py").write_text(THEIRS)
     (tmp_path / "handlers.py").write_text(HANDLERS)
+    # Without pytest-asyncio, which they need not have.
+    options = ["-W", "error", "-p", "no:cacheprovider", "-p", "no:asyncio"]
     done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-W",
-            "error",
-            "-p",
-            "no:cacheprovider",
-            str(tmp_path),
-        ],
+        [sys.executable, "-m", "pytest", "-q", *options, str(tmp_path)],
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "CARBON_REDIS_PASSWORD": "of something else"},
         capture_output=True,
@@ -77,3 +77,28 @@ def test_a_project_with_tests_of_its_own(tmp_path: Path) -> None:
     )
     assert "4 passed" in done.stdout, done.stdout + done.stderr
     assert done.returncode == 0
+
+
+def test_a_handler_that_is_not_there_is_told_and_ends_all_of_it(
+    orchestrator_house: House,
+) -> None:
+    before = clients()
+    with (
+        pytest.raises(ConfigError, match="no_such_module"),
+        orchestrator_house.orchestrator({"lost": "no_such_module:function"}),
+    ):
+        pass
+    with orchestrator_house.orchestrator({"found": quick}) as running:
+        job = running.client.submit("found", urgency="urgent")
+        assert running.client.wait(job, timeout=10).succeeded
+        assert clients() == before + 1
+    assert clients() == before
+
+
+def clients() -> int:
+    """How many clients have a thread."""
+    return sum("client" in thread.name for thread in threading.enumerate())
+
+
+def quick(payload: dict[str, Any], context: JobContext) -> None:
+    """Does nothing."""
