@@ -17,7 +17,13 @@ import structlog
 from streams.commit import Committer, Transaction
 from streams.connection import BLOCK_MS
 from streams.dead_letters import DEAD_LETTERS, bury
-from streams.errors import CommitUnknown, WriteFailed, is_missing_group, is_transient
+from streams.errors import (
+    CommitUnknown,
+    Unprocessable,
+    WriteFailed,
+    is_missing_group,
+    is_transient,
+)
 from streams.event import Entry
 from streams.group import Group
 from streams.retry import backoff
@@ -236,15 +242,16 @@ class Consumer:
     async def _failed(self, entry: Entry, error: Exception) -> None:
         key = (entry.stream, entry.id)
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        log.error(
-            "entry failed",
-            stream=entry.stream,
-            entry=entry.id,
-            failures=failures,
-            exc_info=error,
-        )
-        if failures >= self.max_deliveries:
-            reason = f"processing failed {failures} times: {type(error).__name__}: {error}"
+        where = {"stream": entry.stream, "entry": entry.id, "failures": failures}
+        reason = None
+        if isinstance(error, Unprocessable):
+            log.error("entry cannot be processed", **where, reason=str(error))
+            reason = str(error)
+        else:
+            log.error("entry failed", **where, exc_info=error)
+            if failures >= self.max_deliveries:
+                reason = f"processing failed {failures} times: {type(error).__name__}: {error}"
+        if reason is not None:
             await self.committer.commit(
                 [dead_letter(entry, self.group.name, self.dead_letters, reason)]
             )

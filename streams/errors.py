@@ -13,6 +13,10 @@ class DecodeError(StreamsError):
     """Bytes on a stream are no event that we know; the message says why."""
 
 
+class Unprocessable(StreamsError):
+    """An event that cannot be processed here, however often it is tried; the message says why."""
+
+
 class CommitUnknown(StreamsError):
     """The server did not answer in time; the commit may or may not have taken effect."""
 

@@ -30,11 +30,7 @@ def check(fields: Fields, config: Config = _CONFIG) -> Counter[str]:
     """
     try:
         entry = CODEC.entry("jobs", "1-1", fields)
-        indexes = sorted(each.index for each in (*entry.messages, *entry.faults))
-        if indexes != list(range(len(indexes))):
-            raise Wrong(f"items {indexes}")
-        if not indexes and b"batch" not in fields[::2]:
-            raise Wrong("neither an event nor a fault")
+        check_items([each.index for each in (*entry.messages, *entry.faults)], fields)
         found = Counter(events=len(entry.messages), faults=len(entry.faults))
         for fault in entry.faults:
             if not fault.reason.encode():
@@ -48,6 +44,14 @@ def check(fields: Fields, config: Config = _CONFIG) -> Counter[str]:
     except Exception as error:
         raise Wrong(f"{type(error).__name__}: {error}, with {fields!r}") from error
     return found
+
+
+def check_items(indexes: list[int], fields: Fields) -> None:
+    """Raises Wrong unless the events and faults of an entry are all of its items, each once."""
+    if sorted(indexes) != list(range(len(indexes))):
+        raise Wrong(f"items {sorted(indexes)}")
+    if not indexes and b"batch" not in fields[::2]:
+        raise Wrong("neither an event nor a fault")
 
 
 def _judged(submitted: JobSubmitted, config: Config) -> str:

@@ -32,7 +32,7 @@ from carbon_orchestrator.topology import CODEC, ROUTER
 from streams.codec import envelope
 from streams.commit import Transaction
 from streams.consumer import Consumer
-from streams.errors import CommitUnknown, is_transient
+from streams.errors import CommitUnknown, Unprocessable, is_transient
 from streams.event import Entry, Message
 from streams.retry import backoff
 from streams.scripts import GATHER
@@ -158,7 +158,7 @@ class Router:
                     row = rows.get(event.job_id)
                     step = self.routing.cancel_requested(event, known.sites, known.now, row)
                 else:
-                    raise TypeError(f"{event.event_type} does not belong on this stream")
+                    raise Unprocessable(f"{event.event_type} does not belong on this stream")
                 outcome.then(step)
             outcomes.append(outcome)
         return outcomes
