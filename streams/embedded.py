@@ -89,7 +89,7 @@ class EmbeddedServer:
     async def start(self, patience: float = 60.0) -> None:
         """Start it and wait until it has loaded its data. Raises EmbeddedError."""
         program = self._program or server_program()
-        self.directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(0o700, parents=True, exist_ok=True)
         self.port = free_port(self.port)
         self._log = (self.directory / "server.log").open("ab")
         command = [program, "--port", str(self.port), "--bind", "127.0.0.1"]

@@ -6,6 +6,8 @@ import os
 import pwd
 import shutil
 import stat
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -211,6 +213,22 @@ async def test_the_environment_is_an_allow_list(
         *("CARBON_JOB_ID", "CARBON_ATTEMPT", "CARBON_POOL", "CARBON_CHECKPOINT_DIR"),
         "CARBON_FENCE",
     }
+
+
+def test_what_a_worker_starts_gains_no_privileges_and_leaves_no_core() -> None:
+    code = (
+        "import subprocess\n"
+        "from carbon_orchestrator.worker.confinement import give_up_privileges\n"
+        "give_up_privileges()\n"
+        "subprocess.run(['cat', '/proc/self/status', '/proc/self/limits'], check=True)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+    )
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert ["NoNewPrivs:", "1"] in rows
+    assert ["Max", "core", "file", "size", "0", "0", "bytes"] in rows
+    assert done.stderr == ""
 
 
 # -- another user ------------------------------------------------------------------------------
