@@ -127,6 +127,11 @@ class Deployment:
         times = {name: psutil.Process(pid).cpu_times() for name, pid in pids.items()}
         return {name: each.user + each.system for name, each in times.items()}
 
+    def memory(self) -> dict[str, int]:
+        """Resident memory, bytes, by process."""
+        pids = {name: process.pid for name, process in self.processes.items()}
+        return {name: psutil.Process(pid).memory_info().rss for name, pid in pids.items()}
+
     def kill(self, name: str) -> None:
         """kill -9."""
         process = self.processes.pop(name)

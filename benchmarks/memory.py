@@ -50,7 +50,7 @@ expected_duration = "10ms"
 """
 
 
-async def _publish(committer: Committer, jobs: int, urgency: Urgency) -> None:
+async def publish(committer: Committer, jobs: int, urgency: Urgency) -> None:
     event = envelope(JobSubmitted(type="noop", urgency=urgency, payload=_PAYLOAD), "bench")
     lane = TOPOLOGY.jobs_lane(urgency)
     for start in range(0, jobs, 500):
@@ -58,7 +58,7 @@ async def _publish(committer: Committer, jobs: int, urgency: Urgency) -> None:
         await committer.commit([Transaction().emit(lane, event) for _ in range(count)])
 
 
-async def _until(true: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
+async def until(true: Callable[[], Awaitable[bool]], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
     while not await true():
         if time.monotonic() > deadline:
@@ -85,7 +85,7 @@ async def idle_roles(settle: float = 8.0) -> dict[str, float]:
                 except aiohttp.ClientError:
                     return False
 
-            await _until(healthy, 60, "up is ready")
+            await until(healthy, 60, "up is ready")
         await asyncio.sleep(settle)
         parent = psutil.Process(process.pid)
         sizes = {"server": 0, "roles": 0}
@@ -99,7 +99,7 @@ async def idle_roles(settle: float = 8.0) -> dict[str, float]:
     return {f"{name}_mb": round(size / 1e6, 1) for name, size in sizes.items()}
 
 
-async def _used(redis: Redis) -> int:
+async def used(redis: Redis) -> int:
     return int((await redis.info("memory"))["used_memory"])
 
 
@@ -114,18 +114,18 @@ async def waiting_job(jobs: int) -> dict[str, float]:
         async def known() -> bool:
             return int(await redis.xlen(TOPOLOGY.intensity)) > 0
 
-        await _until(known, 30, "the grid is known")
+        await until(known, 30, "the grid is known")
         deployment.start("router", "router")
 
         async def deferred(count: int) -> bool:
             return int(await redis.zcard(TOPOLOGY.index("deferred"))) >= count
 
-        await _publish(committer, 500, "flexible")
-        await _until(lambda: deferred(500), 30, "the first jobs are deferred")
-        before = await _used(redis)
-        await _publish(committer, jobs, "flexible")
-        await _until(lambda: deferred(500 + jobs), 300, "all jobs are deferred")
-        after = await _used(redis)
+        await publish(committer, 500, "flexible")
+        await until(lambda: deferred(500), 30, "the first jobs are deferred")
+        before = await used(redis)
+        await publish(committer, jobs, "flexible")
+        await until(lambda: deferred(500 + jobs), 300, "all jobs are deferred")
+        after = await used(redis)
         shares: dict[str, float] = {}
         for stream in (TOPOLOGY.jobs, TOPOLOGY.deferrals, TOPOLOGY.index("deferred")):
             size: Any = await redis.memory_usage(stream, samples=0)
@@ -151,14 +151,14 @@ async def cost_per_job(levels: tuple[int, ...]) -> dict[str, dict[str, float]]:
 
         done = 0
         for level in levels:
-            await _publish(committer, level - done, "normal")
-            await _until(lambda level=level: queued(level), 600, f"{level} queued")  # type: ignore[misc]
+            await publish(committer, level - done, "normal")
+            await until(lambda level=level: queued(level), 600, f"{level} queued")  # type: ignore[misc]
             samples: list[dict[str, float]] = []
             for done in range(level + _SAMPLE, level + _SAMPLES * _SAMPLE + 1, _SAMPLE):
                 before = deployment.cpu_seconds()
                 began = time.perf_counter()
-                await _publish(committer, _SAMPLE, "normal")
-                await _until(lambda done=done: queued(done), 120, "the sample is queued")  # type: ignore[misc]
+                await publish(committer, _SAMPLE, "normal")
+                await until(lambda done=done: queued(done), 120, "the sample is queued")  # type: ignore[misc]
                 wall = time.perf_counter() - began
                 cpu = deployment.cpu_seconds()
                 samples.append(
