@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -243,7 +244,7 @@ async def test_nothing_new_writes_nothing(ledger: Ledger) -> None:
 async def test_any_order_and_any_steps_come_to_what_is_known_in_the_end(
     ledger: Ledger, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Three of them settle, now and then, while attempts and intensities come in any order."""
+    """Three of them settle, some at once, while attempts and intensities come in any order."""
     for name, value in (("_MOST_ATTEMPTS", 3), ("_MOST_DUE", 2), ("_MOST_ROWS", 1), ("_PAGE", 2)):
         monkeypatch.setattr(settling_module, name, value)
     chance = random.Random(seed)
@@ -268,7 +269,8 @@ async def test_any_order_and_any_steps_come_to_what_is_known_in_the_end(
                     project=chance.choice(("p", "q")),
                 )
             case _:
-                await chance.choice(several).settle()
+                at_once = chance.sample(several, chance.randint(1, 3))
+                await asyncio.gather(*(each.settle() for each in at_once))
     # A point in the distance lets all deadlines be over.
     await ledger.observe(1000, 100.0)
     await ledger.observe(1000, 100.0, zone="far")
