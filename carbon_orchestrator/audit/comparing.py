@@ -125,6 +125,7 @@ async def _keys(redis: Redis, prefix: str) -> Any:
     """The keys that begin so, a page at a time, each once or more."""
     cursor: Any = 0
     while True:
+        keys: Any
         cursor, keys = await redis.scan(cursor, match=f"{_literal(prefix)}*", count=_PAGE)
         if keys:
             yield [key.decode() for key in keys]
