@@ -162,9 +162,12 @@ class Client:
         job_id = _id(job)
         try:
             answer = await self._transport.ask("DELETE", _path(job_id))
-        except Conflict:
+        except Conflict as ended:
             # An answer may have been lost: then it ended because we asked before.
-            now = await self.job(job_id)
+            try:
+                now = await self.job(job_id)
+            except OrchestratorError:  # a key that may not read
+                raise ended from None
             if now.state != "cancelled":
                 raise
             return now

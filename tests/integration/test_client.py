@@ -18,11 +18,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 from cutting import cutting
+from deployment import Deploy
 from structlog.testing import capture_logs
+from test_api_keys import Keys
 
 from carbon_orchestrator import (
     Client,
     Conflict,
+    Forbidden,
     Incomplete,
     InvalidJob,
     InvalidRequest,
@@ -37,6 +40,7 @@ from carbon_orchestrator import (
 )
 from carbon_orchestrator import testing as testing_module
 from carbon_orchestrator.client import blocking, gateway
+from carbon_orchestrator.config import Limits
 from carbon_orchestrator.testing import HIGH, Orchestrator
 from carbon_orchestrator.worker.context import JobContext
 
@@ -226,6 +230,35 @@ async def test_waiting_has_an_end(orchestrator: Orchestrator) -> None:
                 await client.wait(held)
         released.set()
         assert (await client.wait(held.id, timeout=10)).succeeded
+
+
+async def test_an_api_key_may_do_what_it_may(deploy: Deploy) -> None:
+    house = deploy(limits=Limits(rate=40, burst=5))
+    keys = Keys(house)
+    submit, both = await keys.make("submit"), await keys.make("submit", "read", project="team")
+    await house.gateway(require_keys=True)
+    house.router()
+    async with Client(house.base, api_key="") as nobody:
+        with pytest.raises(Unauthorized, match="api_key="):
+            await nobody.submit("quick")
+        assert (await nobody.health()).jobs == {}
+    async with Client(house.base, api_key=submit) as client:
+        job = await client.submit("quick")
+        with pytest.raises(Forbidden, match="scope read"):
+            await client.job(job)
+        await client.cancel(job)
+        await house.reach(job.id, "cancelled")
+        with pytest.raises(Conflict, match="cancelled"):
+            await client.cancel(job)
+    async with Client(house.base, api_key=both) as client:
+        with pytest.raises(NotFound):
+            await client.job(job)
+        # More than it may make at once: those that are told to wait, wait.
+        jobs = await client.submit_many([{"type": "quick"}] * 20, at_once=10)
+        assert {each.id async for each in client.jobs()} == {each.id for each in jobs}
+        assert (await client.job(jobs[0])).project == "team"
+        with pytest.raises(Forbidden, match="team"):
+            await client.submit("quick", project="other")
 
 
 # -- bad lines -----------------------------------------------------------------------------------

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import doctest
 import re
+import shutil
 import uuid
+from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import make_authority, make_certificate, tls_in_front
 from cutting import cutting
 
 from carbon_orchestrator import (
@@ -159,6 +162,24 @@ async def test_as_the_server_s_user_for_publishers(orchestrator: Orchestrator) -
                 assert "wrong" not in str(error.value)
         finally:
             await redis.execute_command("ACL", "DELUSER", user)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+async def test_over_tls(
+    orchestrator: Orchestrator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = make_authority(tmp_path, "authority")
+    certificate = make_certificate(tmp_path, "server", authority, "127.0.0.1")
+    upstream = int(re.findall(r":(\d+)/", orchestrator.redis_url)[0])
+    async with tls_in_front(upstream, certificate) as port:
+        url, more = f"rediss://:@127.0.0.1:{port}/0", {"namespace": orchestrator.namespace}
+        async with Publisher(url, source="far", **more) as trusting_nobody:
+            with pytest.raises(Forbidden, match="certificate"):
+                await trusting_nobody.submit("note")
+        monkeypatch.setenv("CARBON_REDIS_CA", str(authority))
+        async with Publisher(url, source="far", **more) as far:
+            job_id = await far.submit("note", urgency="urgent")
+            await ended(orchestrator, [job_id])
 
 
 async def test_a_server_that_is_away_costs_an_id_to_go_on_with() -> None:
