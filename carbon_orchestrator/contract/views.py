@@ -95,6 +95,13 @@ class Job(JobSummary, kw_only=True):
     segments: int
     timeline: list[Step]
     runs: list[dict[str, Any]]
+    energy_method: str | UnsetType | None = UNSET
+    energy_uncertainty: Annotated[float, Meta(description="relative")] | UnsetType | None = UNSET
+    baseline_ug: int | UnsetType = UNSET
+    avoided_ug: int | UnsetType = UNSET
+    unpriced_mj: int | UnsetType = UNSET
+    embodied_ug: int | UnsetType = UNSET
+    sci_ug: Annotated[int, Meta(description="emitted and embodied, µg CO2e")] | UnsetType = UNSET
     zone: str | UnsetType | None = UNSET
 
 
