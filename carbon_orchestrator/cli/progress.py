@@ -18,7 +18,9 @@ def progress() -> Iterator[Progress | None]:
     from rich.console import Console
     from rich.progress import Progress as Bars
 
-    with Bars(console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    # What is written to standard output meanwhile is not to go through the bars.
+    with Bars(console=console, transient=True, redirect_stdout=False) as bars:
         tasks: dict[str, Callable[[float], None]] = {}
 
         def tell(name: str, share: float) -> None:

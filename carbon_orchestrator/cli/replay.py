@@ -241,7 +241,7 @@ async def _limited(
 
 async def _show(events: AsyncIterator[Recorded], selection: Selection, json: bool) -> None:
     """Lines as they come, some at a time."""
-    line = _json_line if json else _text_line
+    line = _JsonLine() if json else _text_line
     lines: list[str] = []
     written = time.monotonic()
     with _bar(selection, "read") as tell:
@@ -255,10 +255,19 @@ async def _show(events: AsyncIterator[Recorded], selection: Selection, json: boo
         output.write("\n".join(lines))
 
 
-def _json_line(recorded: Recorded) -> str:
-    lines = lines_of(recorded.stream, recorded.entry_id, recorded.fields)
-    text = lines[recorded.index if len(lines) > 1 else 0].decode()
-    return output.printable(text) if output.on_terminal() else text
+class _JsonLine:
+    """A line as the archive has it; those of one entry are made together."""
+
+    def __init__(self) -> None:
+        self._entry: tuple[str, str] | None = None
+        self._lines: list[bytes] = []
+
+    def __call__(self, recorded: Recorded) -> str:
+        entry = (recorded.stream, recorded.entry_id)
+        if entry != self._entry:
+            self._entry, self._lines = entry, lines_of(*entry, recorded.fields)
+        text = self._lines[recorded.index if len(self._lines) > 1 else 0].decode()
+        return output.printable(text) if output.on_terminal() else text
 
 
 def _text_line(recorded: Recorded) -> str:
