@@ -23,9 +23,10 @@ from carbon_orchestrator.accounting.record_keeping import RecordKeeping
 from carbon_orchestrator.cli.faults import told
 from carbon_orchestrator.cli.main import app
 from carbon_orchestrator.cli.operations import latest
-from carbon_orchestrator.config import Retention
+from carbon_orchestrator.config import PoolConfig, Retention
 from carbon_orchestrator.doctor import examine, gather
-from carbon_orchestrator.gateway.keyring import create_key
+from carbon_orchestrator.gateway.held import Held
+from carbon_orchestrator.gateway.keyring import create_key, revoke_key
 from carbon_orchestrator.gateway.keys import ApiKey
 from carbon_orchestrator.operations import acted
 from carbon_orchestrator.permissions import ROLES, acl, new_passwords
@@ -42,6 +43,10 @@ from streams.proof import prove
 from streams.testing import running_server, until
 
 NAMESPACE = "fenced"
+ROOMY: dict[str, PoolConfig] = {
+    "fast": PoolConfig(slots=4, capacity=4),
+    "eco": PoolConfig(slots=4, capacity=4, energy=3),
+}
 
 
 class Fenced:
@@ -126,7 +131,20 @@ async def the_record_is_kept(house: Deployment, fenced: Fenced) -> None:
         assert (await prove(past)).findings == []
     async with connect(fenced.url("operator")) as operator:
         key = ApiKey(name="ci", scopes=("submit",), sha256="", created=0)
-        await create_key(Committer(operator, partition), house.topology, "ada", key)
+        committer = Committer(operator, partition)
+        text = await create_key(committer, house.topology, "ada", key)
+        key_id = text.split("_")[1]
+        async with connect(fenced.url("gateway")) as gateway:
+            held = Held(gateway, house.topology, 1)
+            for job_id in ("one", "two"):
+                counted = Transaction()
+                held.add(counted, key_id, job_id, 1)
+                await Committer(gateway, partition).apply(counted)
+            assert await held.full(key_id)
+            assert await held.has(key_id, "one")
+            await held.sweep(key_id)  # no such jobs are on record
+            assert not await held.has(key_id, "one")
+        await revoke_key(operator, committer, house.topology, "ada", key_id)
 
 
 async def test_every_role_works_as_its_own_user_and_is_denied_nothing(
@@ -135,7 +153,7 @@ async def test_every_role_works_as_its_own_user_and_is_denied_nothing(
     house = deploy(
         fenced_url := emptied.url("admin"),
         NAMESPACE,
-        **planning(types={**TYPES, **PAUSING}),
+        **planning(types={**TYPES, **PAUSING}, pools=ROOMY),
     )
     assert house.url == fenced_url
     signal = started(house, emptied, "signal", lambda: house.signal(speed=1))
