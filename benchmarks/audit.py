@@ -52,7 +52,7 @@ slots = 500
 python = "benchmarks.handlers:noop"
 expected_duration = "10ms"
 """
-_PATIENCE_SECONDS = 600.0
+_PATIENCE_SECONDS = 300.0
 
 
 async def live(deployment: Deployment, events: int) -> None:

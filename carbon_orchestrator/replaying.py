@@ -54,7 +54,7 @@ async def select(history: History, selection: Selection) -> AsyncIterator[Record
             # What project a job is of is told by its submission, chosen or not.
             if not wanted and (selection.project is None or not isinstance(event, JobSubmitted)):
                 continue
-            job_id = job_of(message, partition)
+            job_id = job_of(stream, message, partition)
             if selection.job is not None and job_id != selection.job:
                 continue
             if selection.project is not None:
@@ -69,11 +69,11 @@ async def select(history: History, selection: Selection) -> AsyncIterator[Record
                 yield Recorded(stream, entry_id, fault.index, fields, None, None, fault.reason)
 
 
-def job_of(message: Message, partition: int) -> str | None:
+def job_of(stream: str, message: Message, partition: int) -> str | None:
     """The id of the job that an event is about, if it is about one."""
     event = message.event
     if isinstance(event, JobSubmitted):
-        return submitted_id(message, partition)
+        return submitted_id(message, partition, urgent=stream == "jobs.urgent")
     spec = getattr(event, "spec", None)
     found: str | None = getattr(event if spec is None else spec, "job_id", None)
     return found

@@ -72,15 +72,17 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
-def submitted_id(message: Message, partition: int) -> str:
-    """The id of the job that a `job.submitted` is about."""
+def submitted_id(message: Message, partition: int, *, urgent: bool) -> str:
+    """The id of the job that a `job.submitted` is about; `urgent`: it came in the urgent lane,
+    where entries may have the same ids as in the other."""
     event: JobSubmitted = message.event
     if event.job_id is not None and is_job_id(event.job_id, partition):
         return event.job_id
     if message.id is not None:
         # CloudEvents: the same source and id is the same event, however often it comes.
         return derived_job_id(partition, "event", message.source or "", message.id)
-    return derived_job_id(partition, "entry", message.entry_id, str(message.index))
+    place = (message.entry_id, str(message.index), *(["urgent"] * urgent))
+    return derived_job_id(partition, "entry", *place)
 
 
 def rejected_spec(event: JobSubmitted, job_id: str, at: int) -> Spec:

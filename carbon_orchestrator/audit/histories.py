@@ -81,7 +81,7 @@ class Histories:
         self,
         findings: Findings,
         listener: Listener,
-        identify: Callable[[Message], str],
+        identify: Callable[[str, Message], str],
         *,
         late: bool = False,
     ) -> None:
@@ -120,7 +120,7 @@ class Histories:
 
     def _submitted(self, stream: str, message: Message) -> None:
         self._findings.check("histories")
-        job_id = self._identify(message)
+        job_id = self._identify(stream, message)
         outside = message.source != _GATEWAY
         if outside and hash(job_id) in self._over:
             return  # it came again

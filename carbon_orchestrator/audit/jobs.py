@@ -25,7 +25,6 @@ from carbon_orchestrator.events import (
 )
 from carbon_orchestrator.lifecycle import State
 from carbon_orchestrator.router.policies import UnknownPolicy
-from carbon_orchestrator.submission import submitted_id
 from carbon_orchestrator.topology import CODEC
 from streams.event import Message, entry_order
 
@@ -255,10 +254,7 @@ async def check_jobs(
     for message, why in reading.configurations.unreadable:
         findings.skip("decisions", f"a configuration cannot be read: {why} ({message.entry_id})")
     checks = Checks(reading, findings)
-    number = reading.partition.number
-    histories = Histories(
-        findings, checks, lambda message: submitted_id(message, number), late=reading.source.late
-    )
+    histories = Histories(findings, checks, reading.identify, late=reading.source.late)
     dispatches = await reading.dispatches()
     streams = [*JOBS, DEFERRALS, *dispatches, COMPLETIONS, EMISSIONS]
     source = reading.source

@@ -18,6 +18,7 @@ from carbon_orchestrator.events import (
     Pool,
     RoleStarted,
 )
+from carbon_orchestrator.submission import submitted_id
 from carbon_orchestrator.topology import CODEC, LANES, Topology, site
 from streams.archive import Archive
 from streams.connection import connect
@@ -143,6 +144,10 @@ class Reading:
                 stream = named.get(b"stream", b"").decode("utf-8", "replace")
                 entry = named.get(b"entry", b"").decode("utf-8", "replace")
                 self.buried.add((stream.rpartition("}:")[2], entry))
+
+    def identify(self, stream: str, message: Message) -> str:
+        """The id of the job that a submission is about."""
+        return submitted_id(message, self.partition.number, urgent=stream == JOBS[0])
 
     async def dispatches(self) -> list[str]:
         """The names of all streams of dispatches."""

@@ -18,7 +18,7 @@ from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import JobStarted, JobSubmitted, Spec
 from carbon_orchestrator.lifecycle import TERMINAL, State
-from carbon_orchestrator.submission import rejected_spec, submitted_id
+from carbon_orchestrator.submission import rejected_spec
 from carbon_orchestrator.topology import CODEC, Topology
 from streams.event import Message
 from streams.keys import Partition
@@ -153,8 +153,7 @@ async def rebuild(
     """Write what the record up to `reading.source.until` comes to. `there`: the totals that were
     read before and what had been counted in them; without it all is counted."""
     builder = Builder(reading, target, partition)
-    number = reading.partition.number
-    histories = Histories(findings, builder, lambda message: submitted_id(message, number))
+    histories = Histories(findings, builder, reading.identify)
     sums = Sums(builder.topology, home(reading))
     streams = [*JOBS, DEFERRALS, *await reading.dispatches(), COMPLETIONS, EMISSIONS]
     count = 0
@@ -186,18 +185,17 @@ async def rebuild(
 async def moved_since(reading: Reading, until: str) -> set[str]:
     """Jobs about which something came after the id `until`."""
     moved: set[str] = set()
-    number = reading.partition.number
     for stream in [*JOBS, DEFERRALS, *await reading.dispatches(), COMPLETIONS, EMISSIONS]:
         async for page in reading.history.pages(stream, until):
             for entry_id, fields in page:
                 for message in CODEC.entry(stream, entry_id, fields).messages:
-                    moved.add(_job_of(message, number))
+                    moved.add(_job_of(reading, stream, message))
     return moved
 
 
-def _job_of(message: Message, number: int) -> str:
+def _job_of(reading: Reading, stream: str, message: Message) -> str:
     event: Any = message.event
     if isinstance(event, JobSubmitted):
-        return submitted_id(message, number)
+        return reading.identify(stream, message)
     spec = getattr(event, "spec", None)
     return str(spec.job_id if spec is not None else getattr(event, "job_id", ""))

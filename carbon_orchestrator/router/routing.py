@@ -81,7 +81,9 @@ class Routing:
         """The first decision about a job; `arrived` is when its entry came."""
         now = known.now
         event: JobSubmitted = message.event
-        job_id = submitted_id(message, self.topology.partition.number)
+        topology = self.topology
+        urgent = entry.stream == topology.jobs_urgent
+        job_id = submitted_id(message, topology.partition.number, urgent=urgent)
         at = event.submitted_at if event.submitted_at is not None else arrived
         transaction = Transaction()
         try:

@@ -65,7 +65,7 @@ async def test_a_plan_within_the_present_step_waits_for_no_intensity(
     submitted = JobSubmitted(type="x", deadline="6h", expected_duration="90m")
     message = Message("1-0", 0, submitted, "id", "source")
     entry = Entry("jobs", "1-0", (message,))
-    job_id = submitted_id(message, 0)
+    job_id = submitted_id(message, 0, urgent=False)
 
     async def wake() -> float | None:
         return await redis.zscore(topology.wake, job_id)

@@ -53,7 +53,7 @@ class Desk:
     async def submit(self, intensity: float, **fields: Any) -> bool:
         message = Message("1-0", 0, JobSubmitted(type="x", **fields), "id", "source")
         entry = Entry("jobs", "1-0", (message,))
-        self.job_id = submitted_id(message, 0)
+        self.job_id = submitted_id(message, 0, urgent=False)
         change = self.routing.submitted(message, entry, NOW, known(intensity))
         return await self.committer.apply(change)
 
