@@ -85,7 +85,7 @@ ROLES: dict[str, Role] = {
     "gateway": Role(
         read=(*_EVERYTHING, *_SECRET),
         append=(*_SUBMISSIONS, "operations"),
-        change=(*_COMMITS, "job:*", "jobs.in:*", "clock"),
+        change=(*_COMMITS, "job:*", "jobs.in:*", "held:*", "clock"),
     ),
     "signal": Role(
         read=("clock", "signal", "intensity", "jobs.in:*"),
@@ -125,7 +125,7 @@ ROLES: dict[str, Role] = {
     "operator": Role(
         read=(*_EVERYTHING, *_SECRET),
         append=_STREAMS,
-        change=(*_COMMITS, *_SECRET, "signal"),
+        change=(*_COMMITS, *_SECRET, "held:*", "signal"),
         trim=("dead-letters",),
         server=_EXAMINE,
     ),
