@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from certificates import make_authority, make_certificate, tls_in_front
 from cutting import cutting
+from deployment import Deploy
 
 from carbon_orchestrator import (
     Forbidden,
@@ -23,7 +24,7 @@ from carbon_orchestrator import (
     publisher,
 )
 from carbon_orchestrator.permissions import ROLES, rules
-from carbon_orchestrator.testing import HIGH, Orchestrator
+from carbon_orchestrator.testing import Orchestrator
 from carbon_orchestrator.worker.context import JobContext
 from streams.connection import connect
 from streams.embedded import free_port
@@ -39,12 +40,12 @@ def orchestrator_types() -> dict[str, Any]:
     return {"note": note}
 
 
-async def ended(orchestrator: Orchestrator, job_ids: list[str], state: str = "completed") -> None:
-    """Wait until all of them are on record, and ended so."""
+async def completed(orchestrator: Orchestrator, job_ids: list[str]) -> None:
+    """Wait until all of them are on record, and completed."""
     client = orchestrator.client
 
     def all_there() -> bool:
-        listed = {job.id for job in client.jobs(state)}
+        listed = {job.id for job in client.jobs("completed")}
         return listed >= set(job_ids)
 
     await until(all_there, 15)
@@ -74,7 +75,7 @@ async def test_what_is_published_again_is_one_job(orchestrator: Orchestrator) ->
         assert billing.job_id("invoice-7", source="elsewhere") != job_id
         other = await billing.submit("note")
         assert other != await billing.submit("note")
-    await ended(orchestrator, [job_id, other])
+    await completed(orchestrator, [job_id, other])
     job = orchestrator.client.job(job_id)
     assert (job.urgency, job.project, job.payload) == ("urgent", "team", {"n": 1})
     assert len(list(orchestrator.client.jobs())) == 3
@@ -87,7 +88,7 @@ async def test_many_in_order(orchestrator: Orchestrator, monkeypatch: pytest.Mon
         ids = await outside.submit_many(jobs)
         assert ids == [outside.job_id(f"n-{n}") for n in range(20)]
         assert await outside.submit_many(iter(jobs)) == ids
-        await ended(orchestrator, ids)
+        await completed(orchestrator, ids)
         assert orchestrator.client.job(ids[13]).payload == {"n": 13}
         assert len(list(orchestrator.client.jobs())) == 20
         assert await entries(orchestrator) == 40
@@ -100,21 +101,26 @@ async def test_replies_that_are_lost_make_no_second_job(orchestrator: Orchestrat
         async with Publisher(url, source="far", namespace=orchestrator.namespace) as far:
             ids = await asyncio.gather(*(far.submit("note", id=str(n)) for n in range(20)))
         assert proxy.lost > 0
-    await ended(orchestrator, list(ids))
+    await completed(orchestrator, list(ids))
     assert len(list(orchestrator.client.jobs())) == 20
     assert await entries(orchestrator) > 20
 
 
-async def test_a_cancellation_never_overtakes_its_job(orchestrator: Orchestrator) -> None:
-    orchestrator.set_intensity(HIGH)
-    async with orchestrator.publisher() as outside:
-        for _ in range(5):
-            job_id = await outside.submit("note", deadline="2h")
+async def test_a_cancellation_never_overtakes_its_job(deploy: Deploy) -> None:
+    house = deploy()
+    await house.intensity(300)
+    async with Publisher(house.url, source="x", namespace=house.config.namespace) as outside:
+        ids = [await outside.submit("quick", deadline="2h") for _ in range(3)]
+        urgent = await outside.submit("quick", urgency="urgent")
+        for job_id in (*ids, urgent):
             await outside.cancel(job_id, "thought better of it")
-            await ended(orchestrator, [job_id], "cancelled")
-        assert orchestrator.client.job(job_id).reason == "thought better of it"
         await outside.cancel("no-such-job")
-    assert orchestrator.client.health().dead_letters == 0
+    house.router()  # finds all of it at once
+    for job_id in (*ids, urgent):
+        await house.reach(job_id, "cancelled")
+        assert await house.field(job_id, "reason") == "thought better of it"
+    await house.settled_router()
+    assert await house.dead_letters() == []
 
 
 @pytest.mark.parametrize(
@@ -151,7 +157,7 @@ async def test_as_the_server_s_user_for_publishers(orchestrator: Orchestrator) -
                 job_id = await allowed.submit("note")
                 await allowed.cancel(job_id)
                 ids = await allowed.submit_many([{"type": "note"}] * 3)
-            await ended(orchestrator, ids)
+            await completed(orchestrator, ids)
             async with Publisher(url, source="x", namespace="another") as denied:
                 with pytest.raises(Forbidden, match="another:"):
                     await denied.submit("note")
@@ -179,7 +185,7 @@ async def test_over_tls(
         monkeypatch.setenv("CARBON_REDIS_CA", str(authority))
         async with Publisher(url, source="far", **more) as far:
             job_id = await far.submit("note", urgency="urgent")
-            await ended(orchestrator, [job_id])
+            await completed(orchestrator, [job_id])
 
 
 async def test_a_server_that_is_away_costs_an_id_to_go_on_with() -> None:
