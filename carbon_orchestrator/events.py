@@ -382,8 +382,8 @@ class OperatorActed(Event, frozen=True, kw_only=True):
 
 
 class Backlog(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Jobs that want a pool. `pressing` are those of `waiting`, `pressing_soon` those of `soon`,
-    that are urgent or whose latest start is near."""
+    """Jobs that want a pool. `pressing`: those of `waiting` that are urgent, or whose latest start
+    is near, and what is taken before them; `pressing_soon`: those of `soon` with that start."""
 
     waiting: int = 0  # handed to the pool, not taken by a worker yet
     soon: int = 0  # deferred, to be handed to it before a new worker could be there

@@ -42,7 +42,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True):
     leave: float = 0.05
     dwell_ms: int = 900_000
     hold_ms: int = 1_800_000
-    window_ms: int = 300_000
+    window_ms: int = 900_000
     step: int = 4
     up_every_ms: int = 15_000
     down_step: int = 1

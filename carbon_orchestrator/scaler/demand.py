@@ -66,11 +66,14 @@ class _Lane:
         self.waiting = len(self._starts) if lag is None else int(lag)
 
     def due(self, until: int) -> int:
-        """How many must start by then; of what was not read, none."""
+        """How many must be taken by then: those whose latest start it is, and all before them in
+        the lane. Of what was not read, none."""
         if self.pressing:
             return self.waiting
-        near = sum(start is not None and start <= until for _, start in self._starts)
-        return min(near, self.waiting)
+        for behind, (_, start) in enumerate(reversed(self._starts)):
+            if start is not None and start <= until:
+                return min(len(self._starts) - behind, self.waiting)
+        return 0
 
     async def _read_on(self, redis: Redis) -> None:
         for _ in range(_PAGES):

@@ -167,7 +167,9 @@ async def test_jobs_whose_latest_start_is_near_are_pressing(
     house: Deployment, look: Looking
 ) -> None:
     await dispatched(house, 2, deadline="1h")
-    await dispatched(house, 3, deadline="20s")
+    await dispatched(house, 1, deadline="20s")
+    await dispatched(house, 2, deadline="1h")
+    # The third must start, and so must the two that are taken before it.
     assert (await look(60_000)).backlog == Backlog(waiting=5, pressing=3)
     assert (await look(1_000)).backlog == Backlog(waiting=5)
     assert (await look(2 * 3_600_000)).backlog == Backlog(waiting=5, pressing=5)

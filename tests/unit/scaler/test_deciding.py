@@ -16,7 +16,7 @@ from carbon_orchestrator.scaler.deciding import VERSION, Params, Scale, decide, 
 
 HOUR, MINUTE, SECOND = 3_600_000, 60_000, 1000
 NOW = 1_600_000_000_000
-PARAMS = Params(slots=2, max=8, low=1.0, medium=0.5, high=0.25, leave=0.1)
+PARAMS = Params(slots=2, max=8, low=1.0, medium=0.5, high=0.25, leave=0.1, window_ms=300_000)
 EMPTY = ScalingMemory()
 
 
