@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from carbon_orchestrator.events import JobSubmitted
-from carbon_orchestrator.router.routing import submitted_id
+from carbon_orchestrator.submission import submitted_id
 from carbon_orchestrator.topology import CODEC
 from streams.event import Message
 from streams.history import BEGIN, History
