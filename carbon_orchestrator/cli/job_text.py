@@ -137,11 +137,14 @@ def amounts(job: Mapping[str, Any], simulated: bool) -> Iterator[tuple[str, str]
     label = ", SIMULATED grid" if simulated else ""
     emitted, baseline, avoided = job["emissions_ug"], job["baseline_ug"], job["avoided_ug"]
     yield "emitted", f"{mass(emitted)} CO2e{label}"
-    yield "baseline", f"{mass(baseline)} CO2e, had it begun when it was submitted"
+    yield "baseline", f"{mass(baseline)} CO2e, had it run at once on FAST"
     share = percent(avoided, baseline)
     yield "avoided", f"{mass(avoided)} CO2e" + (f" ({share})" if share else "")
     if job.get("unpriced_mj"):
         yield "unpriced", f"{energy(job['unpriced_mj'])} used while no intensity was known"
+    if job.get("embodied_ug"):
+        yield "embodied", f"{mass(job['embodied_ug'])} CO2e, its share of making the machine"
+        yield "SCI", f"{mass(job['sci_ug'])} CO2e (ISO/IEC 21031:2024; emitted and embodied)"
 
 
 def _deadline(job: Mapping[str, Any], now: str) -> str:
