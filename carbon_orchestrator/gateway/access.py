@@ -54,13 +54,13 @@ def is_loopback(host: str) -> bool:
 
 
 def presented_key(headers: Mapping[str, str]) -> str | None:
-    """The key in `Authorization: Bearer` or `X-API-Key`; "" if there is something else in the
-    former, None if there is neither."""
+    """The key in `Authorization: Bearer`, else in `X-API-Key`; None if neither header is there,
+    "" if only another kind of authorization is."""
     authorization = headers.get("Authorization")
-    if authorization is None:
-        return headers.get("X-API-Key")
-    scheme, _, key = authorization.partition(" ")
-    return key.strip() if scheme.lower() == "bearer" else ""
+    scheme, _, key = (authorization or "").partition(" ")
+    if scheme.lower() == "bearer":
+        return key.strip()
+    return headers.get("X-API-Key", None if authorization is None else "")
 
 
 def stranger(method: str, headers: Mapping[str, str], *, only_loopback: bool) -> Refusal | None:

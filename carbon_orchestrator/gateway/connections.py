@@ -135,12 +135,17 @@ class Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What is no HTTP, or too long. What came is neither logged nor sent back: there may be
-        a key in it."""
-        log.debug("not a request", error=type(exc).__name__)
-        response = problem(
-            status, "bad-request", f"not a request that this server takes: {type(exc).__name__}"
-        )
+        """What is no HTTP, or too long, is neither logged nor sent back: there may be a key in
+        it. A fault of ours, outside of what answers requests, is logged."""
+        if status >= 500:
+            log.error("answering failed", exc_info=exc)
+            response = problem(status, "internal-error", "an error on our side; it has been logged")
+        else:
+            what = type(exc).__name__
+            log.debug("not a request", error=what)
+            response = problem(
+                status, "bad-request", f"not a request that this server takes: {what}"
+            )
         response.force_close()
         return response
 

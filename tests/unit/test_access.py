@@ -99,7 +99,9 @@ def test_a_key_is_read_from_two_headers() -> None:
         ({"Authorization": "Bearer co_x"}, "co_x"),
         ({"authorization": "bearer  co_x "}, "co_x"),
         ({"X-API-Key": "co_x"}, "co_x"),
-        ({"Authorization": "Basic abc", "X-API-Key": "co_x"}, ""),
+        ({"Authorization": "Basic abc", "X-API-Key": "co_x"}, "co_x"),
+        ({"Authorization": "Bearer co_x", "X-API-Key": "co_y"}, "co_x"),
+        ({"Authorization": "Basic abc"}, ""),
         ({}, None),
     ):
         assert presented_key(CIMultiDict(headers)) == key
