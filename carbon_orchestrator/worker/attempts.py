@@ -209,7 +209,9 @@ class Attempts:
         whether it is the job's end too. `before`, of an interruptible job: what its record
         says; if that has changed the transaction does not hold."""
         spec, key = attempt.event.spec, self.topology.record(attempt.job_id)
-        ran_before = clock.length(before.ran_ms / 1000)
+        # As long as what ran on ECO would have taken on FAST: that is the baseline's pool.
+        on_fast = before.fast_ms + before.eco_ms * attempt.event.fast_length
+        ran_before = clock.length(on_fast / 1000)
         outcome, plan, failures = self._verdict(attempt, result, before, at, clock)
         run = Run(started_at, at, result.run_ms, outcome, ran_before)
         emissions = burnt(

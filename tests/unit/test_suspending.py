@@ -187,6 +187,11 @@ class Desk:
         assert found is not None
         return found
 
+    async def burnt(self) -> list[Any]:
+        rows = await self.redis.execute_command("XRANGE", self.topology.emissions, "-", "+")
+        entries = [CODEC.entry("", raw.decode(), tuple(fields)) for raw, fields in rows]
+        return [message.event for entry in entries for message in entry.messages]
+
     async def finish(self, outcome: Any, before: Segments) -> bool:
         result = Execution(outcome=outcome, run_ms=1000, cpu_ms=5.0, energy=energy(3600))
         end, _ = self.attempts.finish(
@@ -293,3 +298,15 @@ async def test_a_job_that_is_given_up_asks_for_nothing(desk: Desk) -> None:
     assert (await desk.field("state"), await desk.field("suspend")) == ("failed", None)
     assert not await desk.redis.zcard(desk.topology.interruptible)
     assert await desk.booked("eco") == await desk.booked("fast") == {-1000, 1000}
+
+
+async def test_what_ran_on_eco_counts_for_the_baseline_as_long_as_it_takes_on_fast(
+    desk: Desk,
+) -> None:
+    await desk.ask(segments=2, ran_fast_ms=60_000, ran_eco_ms=600_000)
+    event = msgspec.structs.replace(desk.attempt.event, fast_length=0.5, fast_energy=2.0)
+    desk.attempt = msgspec.structs.replace(desk.attempt, event=event)
+    assert await desk.finish("completed", await desk.before())
+    (burnt,) = await desk.burnt()
+    assert burnt.baseline_from == START + 60_000 + 300_000
+    assert (burnt.baseline_ms, burnt.baseline_mj) == (HOUR // 2, 7200)
