@@ -138,6 +138,10 @@ class House(Deployment):
         """What the primary writes reaches its replica so much later."""
         await self.network.behave(self._replication, Conduct(latency_ms=milliseconds))
 
+    async def hold_replication(self) -> None:
+        """What the primary writes from now on does not reach its replica."""
+        await self.network.behave(self._replication, Conduct(silent="replies"))
+
     async def cut_next_reply(self, link: str) -> None:
         """The next reply on this link does not come through; what follows does."""
         await self.network.behave(link, Conduct(cut_next=True))

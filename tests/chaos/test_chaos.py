@@ -14,7 +14,7 @@ from benchmarks.chaos.running import run
 async def test_nothing_is_lost_and_nothing_counted_twice_whoever_dies() -> None:
     plan = Plan(
         seed=random.randrange(1 << 31),  # pytest-randomly prints the seed of this one
-        seconds=6.0,
+        seconds=5.0,
         rate=60.0,
         faults=("kill", "kill-server"),
         between=(0.5, 0.9),

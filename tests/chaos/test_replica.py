@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -27,8 +28,14 @@ async def house() -> AsyncIterator[House]:
     house.remove()
 
 
-def _committer(house: House, replicas: int) -> Committer:
-    return Committer(connect(house.url(PUBLISHER)), PARTITION, patience=20, replicas=replicas)
+@asynccontextmanager
+async def _committer(house: House, replicas: int) -> AsyncIterator[Committer]:
+    client = connect(house.url(PUBLISHER))
+    committer = Committer(client, PARTITION, patience=20, replicas=replicas)
+    try:
+        yield committer
+    finally:
+        await committer.aclose()
 
 
 def _count(member: str) -> Transaction:
@@ -53,27 +60,27 @@ async def _found(house: House) -> set[str]:
 
 
 async def test_an_answer_that_waits_for_the_replica_outlives_the_primary(house: House) -> None:
-    committer = _committer(house, 1)
-    await house.delay_replication(DELAY_MS)
-    for member in ("first", "second"):
-        assert await committer.apply(_count(member))
-    await house.fail_over()
-    assert await _found(house) == {"first", "second"}
-    await committer.aclose()
+    async with _committer(house, 1) as committer:
+        await house.delay_replication(DELAY_MS)
+        for member in ("first", "second"):
+            assert await committer.apply(_count(member))
+        await house.fail_over()
+        assert await _found(house) == {"first", "second"}
 
 
 async def test_one_that_does_not_may_be_lost_and_nothing_is_left_in_halves(house: House) -> None:
-    committer = _committer(house, 0)
-    assert await committer.apply(_count("before"))
-    async with connect(house.server.url) as client:
-        assert await client.execute_command("WAIT", 1, 5000) == 1
-    await house.delay_replication(DELAY_MS)
-    assert await committer.apply(_count("lost"))
-    await house.fail_over()
-    assert await _found(house) == {"before"}
-    assert await committer.apply(_count("after")), "the same committer goes on, on the new primary"
-    assert await _found(house) == {"before", "after"}
-    await committer.aclose()
+    async with _committer(house, 0) as committer:
+        assert await committer.apply(_count("before"))
+        async with connect(house.server.url) as client:
+            assert await client.execute_command("WAIT", 1, 5000) == 1
+        await house.hold_replication()
+        assert await committer.apply(_count("lost"))
+        await house.fail_over()
+        assert await _found(house) == {"before"}
+        assert await committer.apply(_count("after")), (
+            "the same committer goes on, on the new primary"
+        )
+        assert await _found(house) == {"before", "after"}
 
 
 async def test_without_a_replica_there_is_no_answer(house: House) -> None:
@@ -86,11 +93,10 @@ async def test_without_a_replica_there_is_no_answer(house: House) -> None:
 
 async def test_an_answer_from_the_receipt_waits_for_the_replica_too(house: House) -> None:
     """The reply is lost, the connection is new: WAIT must still be about this commit."""
-    committer = _committer(house, 1)
-    assert await committer.apply(_count("before"))
-    await house.delay_replication(DELAY_MS)
-    await house.cut_next_reply(PUBLISHER)
-    assert await committer.apply(_count("cut"))
-    await house.fail_over()
-    assert await _found(house) == {"before", "cut"}
-    await committer.aclose()
+    async with _committer(house, 1) as committer:
+        assert await committer.apply(_count("before"))
+        await house.delay_replication(DELAY_MS)
+        await house.cut_next_reply(PUBLISHER)
+        assert await committer.apply(_count("cut"))
+        await house.fail_over()
+        assert await _found(house) == {"before", "cut"}
