@@ -210,10 +210,10 @@ async def test_keys_come_and_go_within_two_seconds_and_on_record(deploy: Deploy)
     async def shut() -> bool:
         return await status() == 401
 
-    await until(opens, 2.0)
+    await until(opens)
     revoked = await keys.revoke(key)
     assert revoked is not None
-    await until(shut, 2.0)
+    await until(shut)
     again = await keys.revoke(key)
     assert again == revoked, "revoked once"
     assert await keys.revoke("co_0000000000_x") is None
