@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -59,7 +60,7 @@ async def test_a_job_must_have_ended_once_and_be_in_one_index(
 async def test_an_attempt_reported_twice_is_found(
     damaged: Redis, topology: Topology, committer: Committer
 ) -> None:
-    times = {"at": 2, "started_at": 1, "run_ms": 1, "submitted_at": 1}
+    times: dict[str, Any] = {"at": 2, "started_at": 1, "run_ms": 1, "submitted_at": 1}
     event = JobCompleted(job_id=JOB, attempt=1, pool="fast", type="t", urgency="normal", **times)
     for _ in range(2):
         await committer.apply(Transaction().emit(topology.completions, envelope(event, "test")))
