@@ -34,7 +34,9 @@ def _from_text(text: str) -> float:
         try:
             return msgspec.convert(text, timedelta).total_seconds()
         except msgspec.ValidationError:
-            raise ValueError(f"{text[:40]!r} is not an ISO 8601 duration such as 'PT1H30M'") from None
+            raise ValueError(
+                f"{text[:40]!r} is not an ISO 8601 duration such as 'PT1H30M'"
+            ) from None
     parts = _SHORT.findall(text)
     if parts and "".join(number + unit for number, unit in parts) == text:
         return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in parts)

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 import msgspec
 
-from streams.sealing import SegmentSealed
+from streams.seals import SegmentSealed
 
 Urgency = Literal["urgent", "normal", "flexible"]
 Pool = Literal["fast", "eco"]

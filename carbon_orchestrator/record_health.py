@@ -17,7 +17,7 @@ from streams.errors import Forbidden
 from streams.event import entry_order
 from streams.history import ARCHIVED, BEGIN
 from streams.retention import finished, past
-from streams.sealing import CHAIN
+from streams.seals import CHAIN
 
 #: Beyond the usual: a round of sealing, an hour in which old entries gather, may be late.
 _SEAL_MS = 60_000

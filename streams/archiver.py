@@ -24,7 +24,7 @@ from streams.keys import Partition
 from streams.lines import RawEntry
 from streams.retention import NOTHING, Limit, finished, past, trim_archived
 from streams.scripts import ARCHIVED as SET_ARCHIVED
-from streams.sealing import CHAIN
+from streams.seals import CHAIN
 
 log = structlog.get_logger(__name__)
 

@@ -19,15 +19,8 @@ from streams.codec import Codec
 from streams.event import entry_order
 from streams.history import BEGIN, History
 from streams.lines import RawEntry
-from streams.sealing import (
-    CHAIN,
-    SEALS,
-    SegmentSealed,
-    entry_hash,
-    seal_hash,
-    seals_entry,
-    segment_digest,
-)
+from streams.sealing import seals_entry
+from streams.seals import CHAIN, SEALS, SegmentSealed, entry_hash, seal_hash, segment_digest
 
 #: Beyond so many findings nobody reads on.
 MAX_FINDINGS = 1000

@@ -32,7 +32,7 @@ from streams.errors import is_transient
 from streams.history import BEGIN, last_of_ms
 from streams.keys import Partition
 from streams.proof import Head
-from streams.sealing import SEALS, SegmentSealed, seal_hash
+from streams.seals import SEALS, SegmentSealed, seal_hash
 
 Part = Literal["jobs", "sums"]
 PARTS: tuple[Part, ...] = ("jobs", "sums")

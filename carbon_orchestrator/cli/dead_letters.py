@@ -37,7 +37,7 @@ from carbon_orchestrator.operations import acted, who
 from carbon_orchestrator.topology import Topology
 from streams.commit import Transaction
 from streams.dead_letters import DeadLetter, DeadLetters, kind
-from streams.sealing import entry_hash
+from streams.seals import entry_hash
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

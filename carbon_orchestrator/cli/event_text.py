@@ -8,7 +8,7 @@ from carbon_orchestrator import events
 from carbon_orchestrator.cli.job_text import pool_name, why
 from carbon_orchestrator.cli.quantities import duration, energy, mass, moment
 from carbon_orchestrator.clock import rfc3339
-from streams.sealing import SegmentSealed
+from streams.seals import SegmentSealed
 
 
 def gist(event: Any) -> str:

@@ -29,7 +29,7 @@ from streams.commit import Committer
 from streams.event import entry_order
 from streams.history import BEGIN, History, last_of_ms
 from streams.lines import lines_of
-from streams.sealing import SEALS
+from streams.seals import SEALS
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis

@@ -205,9 +205,7 @@ def gateway(
     async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
         from carbon_orchestrator.gateway.component import Gateway
 
-        return Gateway(
-            runtime, host, port, require_keys=require_keys, insecure=insecure
-        ).run
+        return Gateway(runtime, host, port, require_keys=require_keys, insecure=insecure).run
 
     serve(redis, config, log_level, part)
 

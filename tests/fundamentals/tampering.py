@@ -13,7 +13,7 @@ from ledger import STREAMS, Ledger
 
 from streams.event import entry_order
 from streams.lines import RawEntry
-from streams.sealing import SEALS
+from streams.seals import SEALS
 
 ALL_STREAMS = (*STREAMS, SEALS)
 

@@ -18,7 +18,8 @@ from streams.archive import Archive
 from streams.commit import Committer
 from streams.history import History
 from streams.proof import Head, prove
-from streams.sealing import Sealer, entry_hash
+from streams.sealing import Sealer
+from streams.seals import entry_hash
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from deployment import Deploy, Deployment
 
 from carbon_orchestrator.cli.faults import told
 from carbon_orchestrator.cli.main import app
-from streams.sealing import entry_hash
+from streams.seals import entry_hash
 from streams.testing import until
 
 
