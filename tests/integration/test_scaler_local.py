@@ -115,45 +115,45 @@ async def test_workers_come_for_jobs_and_go_when_there_are_none(
     house: Deployment, program: Program
 ) -> None:
     jobs = [await house.post("hold") for _ in range(3)]
-    await house.counted("running", 2, timeout=15)
+    await house.counted("running", 2, timeout=40)
     workers = program.workers()
     assert len(workers) == 2
     # The server's URL may hold a password: everybody can read arguments.
     assert not any(house.url in " ".join(each.cmdline()) for each in workers)
     house.release()
     for each in jobs:
-        await house.reach(each, "completed", timeout=15)
-    await until(lambda: gone(workers), 15)
+        await house.reach(each, "completed", timeout=40)
+    await until(lambda: gone(workers), 40)
     events = await house.events(house.topology.scaling)
     assert all(isinstance(each, PoolScaled) for each in events)
     sizes = [each.replicas for each in events]
     assert (max(sizes), sizes[-1]) == (2, 0)
     assert {each.actuator for each in events} == {"local"}
     program.process.send_signal(signal.SIGTERM)
-    assert program.process.wait(15) == 0
+    assert program.process.wait(40) == 0
 
 
 async def test_its_end_lets_running_jobs_end(house: Deployment, program: Program) -> None:
     job = await house.post("hold")
-    await house.reach(job, "running", timeout=15)
+    await house.reach(job, "running", timeout=40)
     workers = program.workers()
     program.process.send_signal(signal.SIGTERM)
     await until(lambda: "draining" in program.output.read_text(), 10)
     house.release()
-    await house.reach(job, "completed", timeout=15)
-    assert program.process.wait(15) == 0
+    await house.reach(job, "completed", timeout=40)
+    assert program.process.wait(40) == 0
     assert gone(workers)
     assert await house.field(job, "attempt") == "1"
 
 
 async def test_its_death_leaves_no_worker_behind(house: Deployment, program: Program) -> None:
     job = await house.post("hold")
-    await house.reach(job, "running", timeout=15)
+    await house.reach(job, "running", timeout=40)
     workers = program.workers()
     assert workers
     program.process.kill()
     house.release()
-    await until(lambda: gone(workers), 15)
+    await until(lambda: gone(workers), 40)
     program.process.wait(10)
 
 
