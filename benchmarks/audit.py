@@ -51,6 +51,9 @@ _SPEED = "1200"  # a step of half an hour of the simulated grid in 1.5 s
 _CONFIG = """
 default_types = false
 drain = "5s"
+[threshold]  # green hours are rare, so that jobs wait
+low = 0.1
+high = 0.4
 [pools.fast]
 slots = 500
 [pools.eco]

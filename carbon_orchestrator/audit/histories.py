@@ -232,7 +232,8 @@ def _fits(job: Job, event: Any) -> bool:
     state = job.state
     if isinstance(event, EmissionsRecorded):
         # With or after the end of its attempt, and before any other takes its place.
-        return state is not None and (event.attempt in job.ends or event.attempt == job.attempt)
+        begun = state not in (None, "dispatched") and event.attempt == job.attempt
+        return begun or event.attempt in job.ends
     if state is None:
         return False
     if isinstance(event, JobStarted):
