@@ -47,7 +47,7 @@ async def test_posted_to_completed_with_reasons_energy_and_emissions(deploy: Dep
     house = deploy()
     await house.all()
     await house.intensity(MEDIUM)
-    await until(lambda: house.gateways[0].role._grids.home.latest)
+    await until(lambda: house.gateways[0].role._house._grids.home.latest)
     job_id = await house.post("burn", urgency="normal", project="vision", payload={"ms": 20})
     await house.reach(job_id, "completed")
     job = await house.job(job_id)
