@@ -47,12 +47,19 @@ async def told(past: History, house: Deployment) -> dict[str, list[RawEntry]]:
     return {name: [entry async for entry in past.entries(name)] for name in names}
 
 
+async def stop_accounting(house: Deployment) -> None:
+    """So that only the test seals and archives."""
+    await house.settled()
+    (accounting,) = (part for part in house.parts if isinstance(part.role, Accounting))
+    await accounting.stop()
+
+
 async def test_what_is_trimmed_is_archived_and_what_waits_stays(deploy: Deploy) -> None:
     house = deploy(retention=NOTHING_KEPT)
     await house.all()
     for _ in range(300):
         await house.post("quick", urgency="urgent")
-    await house.counted("completed", 300)
+    await house.counted("completed", 300, timeout=30)
     holder = await house.post("hold", urgency="urgent")
     await house.reach(holder, "running")
     await house.settled_router()
@@ -91,7 +98,7 @@ async def test_accounting_seals_and_archives_by_itself(deploy: Deploy) -> None:
     async def sealed() -> bool:
         return bool(await house.redis.hget(house.topology.chain, "emissions"))
 
-    await until(sealed)
+    await until(sealed, 20)
     async with history(house) as past:
         proof = await prove(past)
         assert proof.findings == []
@@ -107,8 +114,7 @@ async def test_a_full_disk_stops_trimming_until_there_is_room(
         await house.post("quick", urgency="urgent")
     await house.counted("completed", 3)
     await house.settled()
-    (accounting,) = (part for part in house.parts if isinstance(part.role, Accounting))
-    await accounting.stop()
+    await stop_accounting(house)
     finish = Writer.finish
 
     def full(writer: Writer) -> Any:
@@ -146,6 +152,7 @@ async def test_the_archive_of_another_deployment_is_refused(deploy: Deploy, tmp_
         await records.archive()
     await house.post("quick", urgency="urgent")
     await house.counted("completed", 2)
+    await stop_accounting(house)
     live = await house.redis.xlen(house.topology.completions)
     runtime = Runtime(house.url, house.config)
     other = RecordKeeping(runtime, tmp_path / "elsewhere")

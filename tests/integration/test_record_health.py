@@ -36,7 +36,7 @@ async def test_a_record_that_is_kept_and_one_that_is_not(deploy: Deploy) -> None
     async def sealed() -> bool:
         return (await states(house))["sealing"].status == "ok"
 
-    await until(sealed)
+    await until(sealed, 20)
     await accounting.stop()
     found = await states(house)
     assert found["archive"].status == "warn"
@@ -46,7 +46,7 @@ async def test_a_record_that_is_kept_and_one_that_is_not(deploy: Deploy) -> None
     async def archived() -> bool:
         return (await states(house))["archive"].detail.startswith("up to ")
 
-    await until(archived)
+    await until(archived, 20)
     await accounting.stop()
 
 

@@ -31,7 +31,7 @@ async def house(deploy: Deploy) -> Deployment:
     for project in ("tests", "night", "tests"):
         await house.post("quick", urgency="urgent", project=project)
     await house.publish({"type": "quick", "urgency": "urgent", "project": "night"})
-    await house.counted("completed", 4)
+    await house.counted("completed", 4, timeout=20)
     await house.settled()
     runtime = Runtime(house.url, house.config)
     records = RecordKeeping(runtime, house.data / "archive")
@@ -41,11 +41,11 @@ async def house(deploy: Deploy) -> Deployment:
         await records.archive()  # the deployment's own may be at it
         return bool(await house.redis.hget(house.topology.archived, "jobs.urgent"))
 
-    await until(archived)
+    await until(archived, 20)
     await runtime.aclose()
     soon = (datetime.now(UTC) + timedelta(hours=20)).isoformat()
     await house.post("quick", urgency="urgent", project="day", deadline=soon)
-    await house.counted("completed", 5)
+    await house.counted("completed", 5, timeout=20)
     await house.settled()
     return house
 
@@ -154,7 +154,7 @@ async def test_another_deployment_runs_the_jobs_again(
     assert "5 events published to jobs" in capsys.readouterr().err
     before = await lines(house, capsys, "--type", "job.completed")
     await other.all()
-    done = await other.counted("completed", 5)
+    done = await other.counted("completed", 5, timeout=20)
     assert set(done) == {each["data"]["job_id"] for each in before}
     assert [each for each in submissions if "deadline" in each["data"]]
     for each in submissions:
@@ -163,7 +163,8 @@ async def test_another_deployment_runs_the_jobs_again(
             continue
         job = await other.job(job_id)
         ahead = parse_time(job["deadline"]) - parse_time(job["submitted_at"])
-        assert ahead == parse_time(deadline) - each["data"]["submitted_at"]
+        # It came a moment after it was published.
+        assert 0 <= parse_time(deadline) - each["data"]["submitted_at"] - ahead < 20_000
         assert parse_time(job["submitted_at"]) > each["data"]["submitted_at"]
     # Once more makes no further jobs.
     assert await replay(house, "--publish-to", "jobs", *there) == 0
