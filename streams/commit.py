@@ -116,6 +116,10 @@ class Transaction:
         """Holds if there is no such key."""
         return self._guard(("EXISTS", key), ("0",))
 
+    def require_entry(self, stream: str, entry_id: str) -> Transaction:
+        """Holds if the entry is in the stream: what was read may be gone with a lost primary."""
+        return self._guard(("HAS", stream, entry_id), ("1",))
+
     def require_deleted(self, stream: str, entry_id: str) -> Transaction:
         """Holds if the entry was in the stream; deletes it."""
         return self._guard(("XDEL", stream, entry_id), ("1",))

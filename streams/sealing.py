@@ -62,6 +62,8 @@ class Sealer:
                 continue
             after = {"number": str(seal.number), "head": seal_hash(seal)}
             transaction = Transaction().require_fields(self._key(CHAIN), before)
+            # Read from a primary that is lost by now, the entries may be lost with it.
+            transaction.require_entry(self._key(name), seal.last)
             transaction.set_fields(self._key(CHAIN), {**after, name: seal.last})
             transactions.append(transaction.emit(self._key(SEALS), envelope(seal, SOURCE)))
             seals.append(seal)

@@ -16,6 +16,7 @@
 --   EMIT stream event        events, into entries with one field `batch` (a JSON array)
 --   SUM hash field n         increments of integer fields
 --   PUT zset score member    and DROP zset member: the last word on a member counts
+-- A guard may also be HAS stream id: 1 if that entry is there, else 0.
 -- A guard that reads several fields (HMGET) is held against their values joined by spaces.
 local receipt = redis.call('GET', KEYS[1])
 if receipt then
@@ -91,7 +92,12 @@ local own = {
 }
 
 local function holds(op, accepted)
-  local reply = redis.call(unpack(op))
+  local reply
+  if op[1] == 'HAS' then
+    reply = #redis.call('XRANGE', op[2], op[3], op[3])
+  else
+    reply = redis.call(unpack(op))
+  end
   if type(reply) == 'table' then
     for i = 1, #op - 2 do reply[i] = reply[i] or '' end
     reply = reply.ok or table.concat(reply, ' ')

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from streams.commit import Committer, Transaction
 from streams.connection import connect
 from streams.errors import CommitUnknown
 from streams.keys import Partition
+from streams.sealing import Sealer
 
 PARTITION = Partition("replica", 0)
 COUNTS = PARTITION.key("totals:x")
@@ -97,3 +98,31 @@ async def test_an_answer_from_the_receipt_waits_for_the_replica_too(house: House
         assert await committer.apply(_count("cut"))
         await house.fail_over()
         assert await _found(house) == {"before", "cut"}
+
+
+async def test_entries_that_went_with_the_primary_are_not_sealed_on_the_new_one(
+    house: House,
+) -> None:
+    """They were read before it died; the seal comes after."""
+    jobs = PARTITION.key("jobs")
+    async with _committer(house, 1) as sure:
+        await sure.apply(Transaction().emit(jobs, b"{}"))
+    await house.hold_replication()
+    async with _committer(house, 0) as committer, connect(house.url(PUBLISHER)) as reader:
+        await committer.apply(Transaction().emit(jobs, b"{}"))
+        commit = committer.commit
+
+        async def late(transactions: Sequence[Transaction]) -> list[bool]:
+            await house.fail_over()
+            return await commit(transactions)
+
+        sealer = Sealer(reader, committer, ["jobs"])
+        committer.commit = late  # type: ignore[method-assign]
+        assert await sealer.seal() == 0
+        committer.commit = commit  # type: ignore[method-assign]
+        await reader.aclose()  # its connection died with the primary
+        assert await sealer.seal() > 0
+    async with connect(house.server.url) as raw:
+        client: Any = raw
+        ((entry, _),) = await client.execute_command("XRANGE", jobs, "-", "+")
+        assert await client.hget(PARTITION.key("chain"), "jobs") == entry
