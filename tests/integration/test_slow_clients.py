@@ -14,7 +14,7 @@ from deployment import Deploy, Deployment
 from carbon_orchestrator.config import Limits
 from streams.testing import until
 
-QUICK = Limits(header_timeout=0.4, idle_timeout=1.0, body_rate=500)
+QUICK = Limits(header_timeout=0.4, idle_timeout=0.6, body_rate=500)
 POST = (
     b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
     b"Content-Length: %d\r\n\r\n"
