@@ -46,6 +46,7 @@ from carbon_orchestrator.config import Config, PoolConfig, ScaledPool, Scaler, c
 from carbon_orchestrator.events import Backlog, GridState, InFlight, ScalingMemory
 from carbon_orchestrator.router.outlook import Bands, band_of
 from carbon_orchestrator.scaler.deciding import Params, decide
+from carbon_orchestrator.scaler.pressure import Wait, pressure
 from carbon_orchestrator.signal.csv_trace import CsvTrace, path_and_column
 from carbon_orchestrator.signal.provider import SignalError
 from carbon_orchestrator.simulation.traces import Trace
@@ -209,9 +210,11 @@ class Pool:
                 self.sums.late += end > done[0].job.spec.deadline
 
     def _resize(self, grid: GridState, now: int) -> None:
+        due = pressure((Wait(each.latest, each.left_ms) for each in self.rest), now, AHEAD)
         backlog = Backlog(
             waiting=len(self.urgent) + len(self.rest),
-            pressing=len(self.urgent) + self._due(now + AHEAD),
+            pressing=len(self.urgent) + due.pressing,
+            pace=due.pace,
         )
         busy = [len(worker.running) for worker in self.workers]
         in_flight = InFlight(jobs=sum(busy), workers=len(busy) - busy.count(0))
@@ -234,13 +237,6 @@ class Pool:
                 lane = self.urgent if each.job.spec.urgency == "urgent" else self.rest
                 lane.appendleft(each._replace(left_ms=end - now))
             worker.running.clear()
-
-    def _due(self, until: int) -> int:
-        """As scaler/demand.py counts them."""
-        for behind, each in enumerate(reversed(self.rest)):
-            if each.latest is not None and each.latest <= until:
-                return len(self.rest) - behind
-        return 0
 
     def _take(self, now: int) -> None:
         for worker in self.workers:

@@ -383,12 +383,14 @@ class OperatorActed(Event, frozen=True, kw_only=True):
 
 class Backlog(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Jobs that want a pool. `pressing`: those of `waiting` that are urgent, or whose latest start
-    is near, and what is taken before them; `pressing_soon`: those of `soon` with that start."""
+    is near, and what is taken before them; `pressing_soon`: those of `soon` with that start;
+    `pace`: how many slots in all the deadlines of the others need (scaler/pressure.py)."""
 
     waiting: int = 0  # handed to the pool, not taken by a worker yet
     soon: int = 0  # deferred, to be handed to it before a new worker could be there
     pressing: int = 0
     pressing_soon: int = 0
+    pace: int = 0
 
 
 class InFlight(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):

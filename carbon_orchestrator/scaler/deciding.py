@@ -155,13 +155,13 @@ def recomputed(event: PoolScaled) -> Scale:
 
 
 def _needed(params: Params, backlog: Backlog, in_flight: InFlight) -> tuple[int, int]:
-    """Workers wanted for all that runs and waits, and those that deadlines need: none of them may
-    wait for a slot."""
+    """Workers wanted for all that runs and waits, and those that deadlines need: what must start
+    may not wait for a slot."""
     waiting = (backlog.waiting + backlog.soon) / params.jobs_per_slot
     wanted = ceil((in_flight.jobs + waiting) / params.slots)
     pressing = backlog.pressing + backlog.pressing_soon
-    pressed = ceil((in_flight.jobs + pressing) / params.slots) if pressing else 0
-    return wanted, pressed
+    at_once = in_flight.jobs + pressing if pressing else 0
+    return wanted, ceil(max(at_once, backlog.pace) / params.slots)
 
 
 def _band(
@@ -213,7 +213,8 @@ def _reason(
     parts = [f"{waiting} jobs wait and {in_flight.jobs} run, {params.slots} slots a worker"]
     usual = min(scale.wanted, scale.limit)
     if scale.pressed > usual:
-        parts.append(f"{pressing} of them must start now, whatever the carbon")
+        due = f"{pressing} of them must start now" if pressing else "deadlines come near"
+        parts.append(f"{due}, whatever the carbon")
     if scale.band is None:
         parts.append("nothing is known of the carbon")
     else:

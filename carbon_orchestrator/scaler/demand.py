@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 
 from carbon_orchestrator.events import Backlog, InFlight, JobDispatched, Pool
 from carbon_orchestrator.router.waiting import Plan
+from carbon_orchestrator.scaler.pressure import Pressure, Wait, pressure
 from carbon_orchestrator.topology import CODEC, LANES, WORKER, Lane, Topology
 from streams.connection import Client
 from streams.event import entry_order
@@ -26,7 +27,7 @@ _SOON = 1000
 #: Entries that are read of a lane in one look, and that are remembered.
 _PAGE = 256
 _PAGES = 8
-_REMEMBERED = 200_000
+_REMEMBERED = 100_000
 
 Order = tuple[int, int]
 
@@ -49,53 +50,51 @@ class _Lane:
         self.waiting = 0
         self._delivered: Order = (0, 0)
         self._read: Order = (0, 0)
-        self._starts: deque[tuple[Order, int | None]] = deque()
+        self._waits: deque[tuple[Order, Wait]] = deque()
 
     async def look(self, redis: Redis, group: Mapping[str, Any] | None, length: int) -> None:
         """Take account of the group's state; without a group nothing has been taken."""
         delivered = (0, 0) if group is None else entry_order(group["last-delivered-id"].decode())
         if delivered < self._delivered or not length:  # the stream was lost and begun anew
-            self._starts.clear()
+            self._waits.clear()
             self._read = delivered
         self._delivered, self._read = delivered, max(self._read, delivered)
-        while self._starts and self._starts[0][0] <= delivered:
-            self._starts.popleft()
+        while self._waits and self._waits[0][0] <= delivered:
+            self._waits.popleft()
         lag = length if group is None else group.get("lag")
-        if lag != len(self._starts):
+        if lag != len(self._waits):
             await self._read_on(redis)
-        self.waiting = len(self._starts) if lag is None else int(lag)
+        self.waiting = len(self._waits) if lag is None else int(lag)
 
-    def due(self, until: int) -> int:
-        """How many must be taken by then: those whose latest start it is, and all before them in
-        the lane. Of what was not read, none."""
+    def pressure(self, now: int, ahead: int) -> Pressure:
+        """What deadlines ask of it; of what was not read, nothing."""
         if self.pressing:
-            return self.waiting
-        for behind, (_, start) in enumerate(reversed(self._starts)):
-            if start is not None and start <= until:
-                return min(len(self._starts) - behind, self.waiting)
-        return 0
+            return Pressure(self.waiting)
+        found = pressure((wait for _, wait in self._waits), now, ahead)
+        return Pressure(min(found.pressing, self.waiting), found.pace)
 
     async def _read_on(self, redis: Redis) -> None:
         for _ in range(_PAGES):
-            room = min(_PAGE, _REMEMBERED - len(self._starts))
+            room = min(_PAGE, _REMEMBERED - len(self._waits))
             if room < 1:
                 return
             after = f"({self._read[0]}-{self._read[1]}"
             rows = await redis.execute_command("XRANGE", self.stream, after, "+", "COUNT", room)
             for entry_id, fields in rows:
                 self._read = entry_order(entry_id.decode())
-                self._starts.append((self._read, self._latest_start(entry_id.decode(), fields)))
+                self._waits.append((self._read, self._wait(entry_id.decode(), fields)))
             if len(rows) < room:
                 return
 
-    def _latest_start(self, entry_id: str, fields: Sequence[bytes]) -> int | None:
+    def _wait(self, entry_id: str, fields: Sequence[bytes]) -> Wait:
         messages = CODEC.entry(self.stream, entry_id, tuple(fields)).messages
         event = messages[0].event if messages else None
-        if not isinstance(event, JobDispatched) or event.spec.deadline is None:
-            return None
-        decision = event.decision
+        if not isinstance(event, JobDispatched):
+            return Wait(None, 0)
+        decision, deadline = event.decision, event.spec.deadline
         expected = decision.fast_ms if decision.pool == "fast" else decision.eco_ms
-        return event.spec.deadline - decision.margin_ms - expected
+        latest = None if deadline is None else deadline - decision.margin_ms - expected
+        return Wait(latest, expected)
 
 
 class DemandReader:
@@ -130,12 +129,14 @@ class DemandReader:
                 busy |= working
             plans = soon.get(pool, [])
             pressed = sum(plan is not None and plan <= now + ahead for plan in plans)
+            pressures = [lane.pressure(now, ahead) for lane in lanes]
             demands[pool] = Demand(
                 Backlog(
                     waiting=sum(lane.waiting for lane in lanes),
                     soon=len(plans),
-                    pressing=sum(lane.due(now + ahead) for lane in lanes),
+                    pressing=sum(each.pressing for each in pressures),
                     pressing_soon=pressed,
+                    pace=max(each.pace for each in pressures),
                 ),
                 InFlight(jobs=running, workers=len(busy)),
                 frozenset(busy),

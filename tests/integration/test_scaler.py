@@ -130,7 +130,8 @@ async def test_what_waits_is_counted_before_any_worker_has_come(
     assert await look() == Demand(Backlog(), InFlight(), frozenset())
     await dispatched(house, 3)
     await dispatched(house, 2, urgency="urgent")
-    assert (await look()).backlog == Backlog(waiting=5, pressing=2)
+    # Those that are not urgent have deadlines, too: one slot is enough for them.
+    assert (await look()).backlog == Backlog(waiting=5, pressing=2, pace=1)
 
 
 async def test_what_runs_is_told_from_what_waits(house: Deployment, look: Looking) -> None:
@@ -170,8 +171,8 @@ async def test_jobs_whose_latest_start_is_near_are_pressing(
     await dispatched(house, 1, deadline="20s")
     await dispatched(house, 2, deadline="1h")
     # The third must start, and so must the two that are taken before it.
-    assert (await look(60_000)).backlog == Backlog(waiting=5, pressing=3)
-    assert (await look(1_000)).backlog == Backlog(waiting=5)
+    assert (await look(60_000)).backlog == Backlog(waiting=5, pressing=3, pace=1)
+    assert (await look(1_000)).backlog == Backlog(waiting=5, pace=1)
     assert (await look(2 * 3_600_000)).backlog == Backlog(waiting=5, pressing=5)
 
 

@@ -83,6 +83,12 @@ def test_deadlines_override_the_limit() -> None:
     assert "2 of 8 may work" in scale.reason
 
 
+def test_deadlines_further_ahead_set_a_pace() -> None:
+    scale = size(300, 2, waiting=12, pace=7, jobs=4, workers=2)
+    assert scale.replicas == 4
+    assert "deadlines come near, whatever the carbon" in scale.reason
+
+
 def test_what_has_jobs_stays() -> None:
     memory = after(600, EMPTY)
     assert size(300, 8, memory).replicas == 7
@@ -196,6 +202,7 @@ def backlogs(draw: Any) -> Backlog:
         soon=soon,
         pressing=draw(st.integers(0, waiting)),
         pressing_soon=draw(st.integers(0, soon)),
+        pace=draw(st.integers(0, waiting)),
     )
 
 
