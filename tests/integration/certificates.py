@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+from streams.testing import until
+
 
 def make_authority(folder: Path, name: str) -> Path:
     """A certificate that may sign others, and its key beside it."""
@@ -43,9 +45,9 @@ def _openssl(*arguments: str) -> None:
 
 @asynccontextmanager
 async def tls_in_front(
-    port: int, certificate: Path, clients_by: Path | None = None, at: int = 0
+    port: int, certificate: Path, clients_by: Path | None = None
 ) -> AsyncIterator[int]:
-    """A port (`at`, or any) where TLS is spoken for the server at `port`; clients need a
+    """A port where TLS is spoken for the server at `port`; clients need a
     certificate signed by `clients_by`, if given."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, certificate.with_suffix(".key"))
@@ -58,26 +60,32 @@ async def tls_in_front(
         task = asyncio.current_task()
         assert task is not None
         serving.add(task)
-        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", port)
+        writers = [writer]
         try:
+            back_reader, back_writer = await asyncio.open_connection("127.0.0.1", port)
+            writers.append(back_writer)
             await asyncio.gather(_pump(reader, back_writer), _pump(back_reader, writer))
         finally:
             serving.discard(task)
-            for each in (writer, back_writer):
+            for each in writers:
                 each.transport.abort()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", at, ssl=context)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context)
     loop = asyncio.get_running_loop()
     # Those that break off the handshake, as they are meant to, are no news.
     loop.set_exception_handler(lambda _loop, _context: None)
     try:
         yield int(server.sockets[0].getsockname()[1])
     finally:
-        loop.set_exception_handler(None)
         server.close()
-        for task in list(serving):
-            task.cancel()
-        await asyncio.gather(*serving, return_exceptions=True)
+
+        def over() -> bool:
+            for task in serving:  # a handshake that was under way may bring a further one
+                task.cancel()
+            return not getattr(server, "_active_count", 0)
+
+        await until(over)
+        loop.set_exception_handler(None)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -142,24 +142,6 @@ async def test_what_is_no_stream_server_is_told_at_once() -> None:
             await answer(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
 
 
-async def test_a_running_role_that_no_longer_trusts_the_server_ends(
-    session_server: EmbeddedServer, files: Files, deploy: Deploy, server_url: str
-) -> None:
-    house = deploy()
-    plain = house.url
-    async with tls_in_front(session_server.port, files.server) as port:
-        house.url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={files.authority}"
-        part = house.router()
-        house.url = plain
-        house.parts.remove(part)
-        await until(lambda: house.redis.xlen(house.topology.operations))
-    # The same address, with a certificate of another host.
-    async with tls_in_front(session_server.port, files.elsewhere, at=port), asyncio.timeout(10):
-        await part.task
-    with pytest.raises(Refused, match="certificate is not accepted"):
-        part.runtime.check()
-
-
 # -- the command line --------------------------------------------------------------------------
 
 
