@@ -14,7 +14,7 @@ from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.faults import DONE, NOT_WELL, UNREACHABLE, USAGE, Failure
 from carbon_orchestrator.cli.output import Column, Json
 from carbon_orchestrator.cli.progress import progress
-from carbon_orchestrator.cli.replay import _archive_directory, _time
+from carbon_orchestrator.cli.replay import wall_time
 from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
 from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
 from carbon_orchestrator.clock import rfc3339
@@ -42,6 +42,8 @@ ArchiveOnly = Annotated[
     bool, Parameter(negative="", help="read the archive alone, without a server")
 ]
 _HEAD = re.compile(r"\s*(\d{1,15}):([0-9a-f]{64})\b")
+#: With fewer entries to go over, processes of their own take longer to start than to work.
+_WORTH_PROCESSES = 20_000
 _PARTS = {"jobs": "decisions, job histories", "sums": "seals, figures, totals"}
 COLUMNS = (
     Column("what"),
@@ -189,15 +191,16 @@ def _source(
     from_: str | None,
     to: str | None,
 ) -> Source:
+    from carbon_orchestrator.accounting.record_keeping import archive_directory
     from carbon_orchestrator.audit.reading import Source
     from streams.history import BEGIN, last_of_ms
 
     loaded = load(config)
-    begin, end = _time("--from", from_), _time("--to", to)
+    begin, end = wall_time("--from", from_), wall_time("--to", to)
     return Source(
         topology(loaded).partition,
         None if archive_only else completed(redis_url(redis, data)),
-        archive or _archive_directory(loaded, data),
+        archive or archive_directory(loaded, data),
         BEGIN if not begin else last_of_ms(begin - 1),
         None if end is None else last_of_ms(end),
     )
@@ -249,8 +252,8 @@ def _noted(given: str) -> Head:
 async def _verified(source: Source, noted: Head | None) -> Result:
     from carbon_orchestrator.audit.verify import AuditFailed, Part, sizes, verify
 
+    totals = await sizes(source)
     with progress() as tell:
-        totals = await sizes(source) if tell is not None else {}
         done: dict[str, int] = {}
 
         def more(part: Part, count: int) -> None:
@@ -259,7 +262,7 @@ async def _verified(source: Source, noted: Head | None) -> Result:
                 tell(_PARTS[part], min(done[part] / max(totals[part], 1), 1.0))
 
         try:
-            return await verify(source, noted, more)
+            return await verify(source, noted, more, apart=sum(totals.values()) > _WORTH_PROCESSES)
         except AuditFailed as error:
             status = UNREACHABLE if error.unreachable else NOT_WELL
             raise Failure(f"the audit could not be made: {error}", status) from None

@@ -189,7 +189,7 @@ def _selection(
         if each not in CODEC.event_types:
             known = ", ".join(sorted(CODEC.event_types))
             raise Failure(f"--type {each}: no such type; known are {known}", USAGE)
-    begin, end = _time("--from", from_), _time("--to", to)
+    begin, end = wall_time("--from", from_), wall_time("--to", to)
     return Selection(
         streams=chosen,
         types=frozenset(types or ()),
@@ -211,7 +211,7 @@ def _check_names(option: str, given: list[str], names: Topology) -> None:
             raise Failure(f"{option} {each}: no such stream; known are {', '.join(known)}", USAGE)
 
 
-def _time(option: str, text: str | None) -> int | None:
+def wall_time(option: str, text: str | None) -> int | None:
     """Wall ms of a time, or of so long ago."""
     if text is None:
         return None
