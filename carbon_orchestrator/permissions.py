@@ -118,7 +118,7 @@ ROLES: dict[str, Role] = {
         trim=_STREAMS,
     ),
     "scaler": Role(
-        read=("clock", "dispatch.*", "intensity", "job:*", "wake", "workers:*"),
+        read=("clock", "dispatch.*", "intensity", "job:*", "scaler:*", "wake", "workers:*"),
         append=("operations", "scaling"),
         change=(*_COMMITS, "clock", "scaler:*"),
     ),
