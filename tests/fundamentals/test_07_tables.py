@@ -131,3 +131,16 @@ async def test_a_stream_that_was_begun_anew_is_read_from_its_start(
         await until(lambda: stock.applied == ["tea", "jam"])
         await add("4000-1", "bread")
         await until(lambda: stock.applied == ["tea", "jam", "bread"])
+
+
+async def test_one_can_wait_until_the_table_has_reached_an_entry(
+    committer: Committer, orders: str, table: Table, stock: Stock, redis: Redis
+) -> None:
+    async with running(table.run):
+        await order(committer, orders, "tea", "jam")
+        rows = await redis.execute_command("XREVRANGE", orders, "+", "-", "COUNT", 1)
+        last = rows[0][0].decode()
+        assert await table.reached(last, 5)
+        assert stock.applied == ["tea", "jam"]
+        ms = int(last.partition("-")[0])
+        assert not await table.reached(f"{ms + 1}-0", 0.02)

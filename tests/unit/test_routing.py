@@ -161,3 +161,9 @@ async def test_the_second_of_two_cancellations_finds_nothing_to_do(
         await committer.apply(router.routing.cancel_requested(event, known(300).sites, NOW))
     assert await router.get("reason") == b"first"
     assert await redis.xlen(router.topology.deferrals) == 1
+
+
+def test_entries_of_both_lanes_with_one_id_are_two_jobs() -> None:
+    message = Message("1-0", 0, JobSubmitted(type="x"))
+    ids = {submitted_id(message, 0, urgent=urgent) for urgent in (True, False)}
+    assert len(ids) == 2
