@@ -32,6 +32,7 @@ class ApiServer:
             *((method, f"{LEASES}/scaler") for method in ("GET", "PUT")),
         }
         self.version = 100
+        self.lease_version = 100
         self.requests: list[tuple[str, str]] = []
         self.faults: list[str] = []
         #: Called before a request is answered: what happens in a cluster meanwhile.
@@ -56,6 +57,7 @@ class ApiServer:
     def changed(self) -> None:
         """Something about all objects, a pod's state say, has changed."""
         self.version += 1
+        self.lease_version += 1
 
     async def _answer(self, request: web.Request) -> web.Response:
         method, path = request.method, request.path
@@ -107,7 +109,7 @@ class ApiServer:
         lease = {
             "kind": "Lease",
             "apiVersion": "coordination.k8s.io/v1",
-            "metadata": {"name": name, "resourceVersion": str(self.version)},
+            "metadata": {"name": name, "resourceVersion": str(self.lease_version)},
             "spec": self.leases[name],
         }
         if method == "GET":
@@ -117,15 +119,15 @@ class ApiServer:
         new = msgspec.json.decode(body)
         if new.get("kind") != "Lease" or new["metadata"]["name"] != name:
             return self._fault(f"an update is of the whole object: {new}")
-        if new["metadata"].get("resourceVersion") != str(self.version):
+        if new["metadata"].get("resourceVersion") != str(self.lease_version):
             return _status(409, "the object has been modified")
         fault = _wrong_lease(new["spec"])
         if fault:
             return self._fault(fault)
         self.leases[name] = new["spec"]
-        self.version += 1
+        self.lease_version += 1
         return web.json_response(
-            {**new, "metadata": {**new["metadata"], "resourceVersion": str(self.version)}}
+            {**new, "metadata": {**new["metadata"], "resourceVersion": str(self.lease_version)}}
         )
 
     def _fault(self, what: str) -> web.Response:
