@@ -45,12 +45,13 @@ from streams.sealing import Sealer
 
 TOPOLOGY = Topology(Partition("carbon", 0))
 #: Jobs published at once, and how many may be under way.
-_BATCH, _MOST = 500, 20_000
+_BATCH, _MOST = 200, 4000
 _MIX: tuple[Urgency, ...] = ("urgent", "normal", "normal", "flexible", "flexible")
-_SPEED = "1200"  # a step of half an hour of the simulated grid in 1.5 s
+_SPEED = "3600"  # a step of half an hour of the simulated grid in 0.5 s
 _CONFIG = """
 default_types = false
 drain = "5s"
+margin = "50ms"
 [threshold]  # green hours are rare, so that jobs wait
 low = 0.1
 high = 0.4
@@ -62,6 +63,8 @@ slots = 500
 python = "benchmarks.handlers:noop"
 expected_duration = "10ms"
 """
+#: Intensity entries after which the routers surely know the grid.
+_SIGNAL = 8
 _PATIENCE_SECONDS = 300.0
 
 
@@ -75,6 +78,8 @@ async def live(deployment: Deployment, events: int) -> None:
     # A job is submitted, dispatched, started, completed, burns, and is deferred now and then.
     jobs = events / 6
     began = time.monotonic()
+    while int(await reader.xlen(TOPOLOGY.intensity)) < _SIGNAL:
+        await asyncio.sleep(0.2)
     done = 0
     while done < published or published < jobs:
         done = await completed(reading)
