@@ -223,6 +223,6 @@ def _reason(
         parts.append(f"carbon is {scale.band} ({known}): {scale.limit} of {params.max} may work")
     if scale.replicas < current:
         parts.append(f"no more was wanted for {length(params.window_ms)}")
-        if scale.busy == scale.replicas:
-            parts.append("the others are at work")
+        if 0 < scale.busy == scale.replicas:
+            parts.append("the rest have jobs")
     return f"from {current} to {scale.replicas}: {'; '.join(parts)}"

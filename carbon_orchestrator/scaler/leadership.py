@@ -43,7 +43,7 @@ class Leadership:
         self._identity = identity
         self._clock = clock
         self._duration = duration
-        self._seen: tuple[Any, ...] | None = None  # the record that was seen last, and since when
+        self._seen: str | None = None  # the Lease's version, and since when it is that
         self._seen_at = 0.0
         self._renewed_at: float | None = None  # None: not the leader
 
@@ -85,9 +85,10 @@ class Leadership:
         lease = await self._cluster.request("GET", self._path)
         spec: Mapping[str, Any] = lease.get("spec") or {}
         holder = spec.get("holderIdentity") or ""
-        record = (holder, spec.get("renewTime"), spec.get("leaseTransitions"))
-        if record != self._seen:
-            self._seen, self._seen_at = record, now
+        # Each renewal gives it another version, whatever the times in it say.
+        version = (lease.get("metadata") or {}).get("resourceVersion")
+        if version != self._seen:
+            self._seen, self._seen_at = version, now
         duration = float(spec.get("leaseDurationSeconds") or self._duration)
         if holder not in ("", self._identity) and now - self._seen_at < duration:
             return False
