@@ -18,6 +18,8 @@ DECIDING = [
     "carbon_orchestrator/router/outlook.py",
     "carbon_orchestrator/router/threshold.py",
     "carbon_orchestrator/router/run_now.py",
+    "carbon_orchestrator/scaler/deciding.py",
+    "carbon_orchestrator/scaler/pressure.py",
     "carbon_orchestrator/signal/series.py",
 ]
 FORBIDDEN = {"redis", "aiohttp", "anyio", "asyncio", "time", "random", "secrets", "uuid"}
