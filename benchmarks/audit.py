@@ -284,7 +284,9 @@ async def run(events: int, real: int) -> dict[str, Any]:
         deployment.config.write_text('namespace = "copies"\n' + _CONFIG)
         result = audited(deployment, archive)
         size = sum(each.stat().st_size for each in archive.rglob("*.gz"))
-        return {"entries": entries, "archived": moved, "archive_mb": round(size / 1e6, 1), **result}
+        made = {"entries": entries, "archived": moved, "archive_mb": round(size / 1e6, 1)}
+    deployment.remove()
+    return made | result
 
 
 def main() -> None:

@@ -96,6 +96,7 @@ async def test_decisions_of_every_policy_over_zones_can_be_made_again(
     found = await audit(house)
     assert divergences(found) == []
     assert found["decisions"].checked >= len(jobs)
+    assert await rebuilt_differences(house) == []
 
 
 async def test_suspensions_and_takeovers_can_be_recomputed(deploy: Deploy) -> None:
@@ -116,6 +117,16 @@ async def test_suspensions_and_takeovers_can_be_recomputed(deploy: Deploy) -> No
     found = await audit(house)
     assert divergences(found) == []
     assert found["figures"].checked >= 2
+    assert await rebuilt_differences(house) == []
+
+
+async def rebuilt_differences(house: Deployment) -> list[str]:
+    """What a rebuilt deployment has otherwise."""
+    target = f"{house.url}/1"
+    rebuilt = await rebuild_and_compare(source(house), target, None)
+    async with connect(target) as client:
+        await client.flushdb()
+    return divergences(rebuilt.result.tallies)
 
 
 async def _attempt(house: Deployment, job_id: str, number: str) -> bool:
