@@ -99,7 +99,9 @@ class _Cursor:
     """Reads a stream on and on."""
 
     def __init__(self, history: History, stream: str) -> None:
-        self._pages = cast(AsyncGenerator[list[RawEntry], None], history.pages(stream))
+        self._history, self._stream = history, stream
+        self._pages = self._from(BEGIN)
+        self._read = BEGIN  # the last id of all that was read
         self._page: list[RawEntry] = []
         self._at = 0
         self.after = BEGIN  # the last id of the segment before
@@ -121,9 +123,22 @@ class _Cursor:
                 previous = order
                 hashes[entry_id] = entry_hash(entry_id, fields)
                 self._at += 1
-            self._page, self._at = await anext(self._pages, []), 0
-            if not self._page:
+            if not await self._more():
                 return hashes, orderly
+
+    async def _more(self) -> bool:
+        """Read on, also beyond what was the end at the last reading."""
+        self._page, self._at = await anext(self._pages, []), 0
+        if not self._page:
+            self._pages = self._from(self._read)
+            self._page = await anext(self._pages, [])
+        if self._page:
+            self._read = self._page[-1][0]
+        return bool(self._page)
+
+    def _from(self, after: str) -> AsyncGenerator[list[RawEntry], None]:
+        pages = self._history.pages(self._stream, after)
+        return cast(AsyncGenerator[list[RawEntry], None], pages)
 
     async def remaining(self) -> int:
         """How many entries are left. Raises one of `_UNREADABLE`."""

@@ -1,9 +1,10 @@
 """What events say of every job, in the order in which it must have happened.
 
-Events come by entry id. That is the order of commits within a stream, but not always between
-streams: ids tell milliseconds, by a clock that may be set back. So an event that does not fit
-waits until it does; one that never does contradicts the record. Jobs that have ended are
-forgotten, so memory is bounded by the jobs under way.
+Events come by entry id. That is the order of commits within a stream, but not between streams:
+ids tell milliseconds, by a clock that may be set back. So what a job's streams say within one
+millisecond is put into the order of a job's life, and an event that does not fit waits until it
+does; one that never does contradicts the record. Jobs that have ended are forgotten, so memory
+is bounded by the jobs under way.
 """
 
 from __future__ import annotations
@@ -34,6 +35,13 @@ from streams.event import Message
 
 _AT_THE_END = "at the end of what there is of the record"
 _GATEWAY = "gateway"
+#: In the order of a job's life.
+_LIFE: tuple[type, ...] = (
+    *(JobSubmitted, JobRejected, JobDeferred, JobDispatched, JobStarted),
+    *(SuspendRequested, StopRequested, JobSuspended, JobFailed, JobCompleted),
+    *(EmissionsRecorded, JobCancelled),
+)
+_RANK = {each: rank for rank, each in enumerate(_LIFE)}
 _ABOUT_JOBS = (JobDeferred, SuspendRequested, StopRequested, JobRejected, JobCancelled)
 
 
@@ -91,22 +99,54 @@ class Histories:
         self._identify = identify
         self._late = late
         self._over: set[int] = set()  # hashes of the ids of jobs from outside that have ended
+        self._ms = -1
+        #: Of this millisecond, by job.
+        self._now: dict[str, list[tuple[str, Message]]] = {}
 
     def take(self, stream: str, message: Message) -> None:
         """The next event of the record; those that say nothing of jobs are left alone."""
         event = message.event
         if isinstance(event, JobSubmitted):
-            self._submitted(stream, message)
-            return
-        if isinstance(event, JobDispatched):
+            job_id = self._identify(stream, message)
+        elif isinstance(event, JobDispatched):
             job_id = event.spec.job_id
         elif isinstance(event, (*_ABOUT_JOBS, JobStarted, Finish, EmissionsRecorded)):
             job_id = event.job_id
         else:
             return
         self._findings.check("histories")
+        if message.at_ms != self._ms:
+            self._turn()
+            self._ms = message.at_ms
+        self._now.setdefault(job_id, []).append((stream, message))
+
+    def _turn(self) -> None:
+        """The millisecond is over."""
+        now, self._now = self._now, {}
+        for job_id, events in now.items():
+            while events:
+                self._next(job_id, events)
+
+    def _next(self, job_id: str, events: list[tuple[str, Message]]) -> None:
+        """Take off `events` the one that comes next: of those that are first in their streams and
+        fit, if any does, the one that is earliest in a job's life."""
+        chosen = 0
+        if len(events) > 1:
+            job, seen = self._job(job_id), set[str]()
+            heads: list[tuple[bool, int, int]] = []
+            for at, (stream, message) in enumerate(events):
+                if stream not in seen:
+                    seen.add(stream)
+                    event = message.event
+                    misfit = not isinstance(event, JobSubmitted) and not _fits(job, event)
+                    heads.append((misfit, _RANK[type(event)], at))
+            chosen = min(heads)[2]
+        stream, message = events.pop(chosen)
+        if isinstance(message.event, JobSubmitted):
+            self._submitted(job_id, stream, message)
+            return
         job = self._job(job_id)
-        if not _fits(job, event):
+        if not _fits(job, message.event):
             job.early.append((stream, message))
             return
         self._apply(job, stream, message)
@@ -118,9 +158,7 @@ class Histories:
             job = self.jobs[job_id] = Job(job_id)
         return job
 
-    def _submitted(self, stream: str, message: Message) -> None:
-        self._findings.check("histories")
-        job_id = self._identify(stream, message)
+    def _submitted(self, job_id: str, stream: str, message: Message) -> None:
         outside = message.source != _GATEWAY
         if outside and hash(job_id) in self._over:
             return  # it came again
@@ -180,6 +218,7 @@ class Histories:
         """What still waits fits nowhere. `edge`: the order of an entry from which on some streams
         may not be there yet; `put_back`: how many dead letters were put back, by stream: their
         events may be there twice."""
+        self._turn()
         for job in list(self.jobs.values()):
             for stream, message in job.early:
                 self._misfit(job, stream, message, edge, put_back)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from tampering import ALL_STREAMS, Files, altered, put, rewrite, tamper
 
 from streams.archive import Archive
 from streams.commit import Committer
-from streams.history import History
+from streams.history import BEGIN, History
+from streams.lines import RawEntry
 from streams.proof import Head, prove
 from streams.sealing import Sealer
-from streams.seals import entry_hash
+from streams.seals import SEALS, entry_hash
 
 
 @pytest.fixture
@@ -99,6 +100,40 @@ async def test_proving_beside_work_sealing_and_archiving(
         proofs += 1
     await working
     assert proofs > 3
+
+
+class Growing(History):
+    """Grows once, when all its seals have been read so far."""
+
+    grow: Callable[[], Awaitable[None]] | None = None
+
+    async def pages(
+        self, stream: str, after: str = BEGIN, until: str | None = None
+    ) -> AsyncIterator[list[RawEntry]]:
+        async for page in super().pages(stream, after, until):
+            yield page
+            after = page[-1][0]
+        if stream == SEALS and self.grow is not None:
+            await self.grow()
+            self.grow = None
+            async for page in super().pages(stream, after, until):
+                yield page
+
+
+async def test_what_is_sealed_while_it_is_proven_is_read(ledger: Ledger) -> None:
+    await ledger.add("orders", *"abc")
+    await ledger.sealer.seal()
+
+    async def grow() -> None:
+        await ledger.add("orders", *"def")
+        await ledger.sealer.seal()
+
+    growing = Growing(ledger.redis, ledger.archive, ledger.partition)
+    growing.grow = grow
+    proof = await prove(growing, streams=ALL_STREAMS)
+    assert proof.findings == []
+    assert proof.unsealed["orders"] == 0
+    assert proof.entries > 6
 
 
 async def test_a_letter_deleted_without_leave_is_found(ledger: Ledger) -> None:

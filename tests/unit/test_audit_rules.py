@@ -20,12 +20,14 @@ from carbon_orchestrator.events import (
     Decision,
     EmissionsRecorded,
     IntensityObserved,
+    JobCancelled,
     JobCompleted,
     JobDeferred,
     JobDispatched,
     JobStarted,
     JobSubmitted,
     Spec,
+    StopRequested,
 )
 from carbon_orchestrator.lifecycle import State
 from carbon_orchestrator.router import policies
@@ -207,11 +209,15 @@ LIFE: list[tuple[str, Any]] = [
 IN_ORDER = ["submitted", "deferred", "deferred", "dispatched", "started", "completed", "recorded"]
 
 
-def told(events: list[tuple[str, Any]], *, late: bool = False) -> tuple[Findings, list[str]]:
+def told(
+    events: list[tuple[str, Any]], *, late: bool = False, at_once: bool = False
+) -> tuple[Findings, list[str]]:
+    """`at_once`: in one millisecond."""
     findings, heard = Findings(), Heard()
     histories = Histories(findings, heard, lambda stream, message: message.event.job_id, late=late)
     for number, (stream, event) in enumerate(events):
-        histories.take(stream, Message(f"{number}-0", 0, event, source="gateway"))
+        entry_id = f"7-{number}" if at_once else f"{number}-0"
+        histories.take(stream, Message(entry_id, 0, event, source="gateway"))
     histories.finish(None, {})
     return findings, heard.events
 
@@ -226,6 +232,37 @@ def test_events_of_several_streams_in_any_order_are_one_history(order: list[int]
     assert heard[-1] == "over"
     assert sorted(heard[:-1]) == sorted(IN_ORDER)
     assert heard[:5] == IN_ORDER[:5]
+
+
+STOPPED = StopRequested(job_id=JOB_ID, at=NOW, reason="enough")
+CANCELLED = JobCancelled(job_id=JOB_ID, at=NOW, reason="enough")
+#: Lives of which ids within a millisecond tell no order.
+SHORT_LIVES = {
+    "dispatched, then cancelled": [
+        LIFE[0],
+        ("dispatch.eco", JobDispatched(attempt=1, spec=SPEC, decision=decision())),
+        ("deferrals", CANCELLED),
+    ],
+    "asked to stop, and done": [
+        LIFE[0],
+        ("dispatch.eco", JobDispatched(attempt=1, spec=SPEC, decision=decision())),
+        *LIFE[4:5],
+        ("deferrals", STOPPED),
+        *LIFE[5:],
+    ],
+    "all of it": LIFE,
+}
+
+
+@pytest.mark.parametrize("life", SHORT_LIVES)
+@given(data=st.data())
+def test_within_a_millisecond_a_life_is_told_in_its_order(life: str, data: st.DataObject) -> None:
+    events = SHORT_LIVES[life]
+    names = data.draw(st.permutations([stream for stream, _ in events]))
+    queues = {name: [each for each in events if each[0] == name] for name in set(names)}
+    findings, heard = told([queues[name].pop(0) for name in names], at_once=True)
+    assert findings.diverging == 0
+    assert heard == [event.event_type.partition(".")[2] for _, event in events] + ["over"]
 
 
 @pytest.mark.parametrize("missing", range(len(LIFE)))
