@@ -59,5 +59,6 @@ def configure(level: str = "info", *, json: bool | None = None) -> None:
             logging.getLevelNamesMapping()[level.upper()]
         ),
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _Steadfast(sys.stderr))),
-        cache_logger_on_first_use=True,
+        # Not per job, so not worth what could then never be configured otherwise.
+        cache_logger_on_first_use=False,
     )

@@ -12,6 +12,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from carbon_orchestrator import topology
@@ -43,6 +44,13 @@ def session_server() -> Iterator[EmbeddedServer]:
         yield server
         guardian.forget(server.pid)
     guardian.close()
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """Commands that run in this process set up its logs."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
