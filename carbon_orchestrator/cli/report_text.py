@@ -22,7 +22,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Figures], str], int], ...] = (
     ("baseline", lambda row: mass(row["baseline_now_ug"]), 1),
     ("avoided", lambda row: mass(row["avoided_now_ug"]), 0),
     ("%", lambda row: percent(row["avoided_now_ug"], row["baseline_now_ug"]), 0),
-    ("of possible", lambda row: _share(row["share_reached"]), 5),
+    ("of possible", lambda row: _reached(row["share_reached"]), 5),
     ("waited", lambda row: _length(row["mean_wait_ms"]), 4),
     ("met", lambda row: str(row["deadlines_met"]), 7),
     ("missed", lambda row: str(row["deadlines_missed"]), 2),
@@ -149,6 +149,11 @@ def _share(share: float | None) -> str:
     if share is None:
         return ""
     return "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+
+
+def _reached(share: float | None) -> str:
+    # Where next to nothing was possible, what was lost is a huge multiple that tells nothing.
+    return "<-100 %" if share is not None and share < -1 else _share(share)
 
 
 def _length(ms: float | None) -> str:

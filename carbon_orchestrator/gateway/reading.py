@@ -79,23 +79,30 @@ class Reading:
         self, states: list[str], limit: int, before: tuple[int, str] | None
     ) -> tuple[list[tuple[int, str]], bool]:
         """Submission times and ids of the next jobs, and whether there are more."""
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for state in states:
-                pipeline.zrange(
-                    self._topology.index(state),
-                    "+inf" if before is None else before[0],
-                    "-inf",
-                    byscore=True,
-                    desc=True,
-                    offset=0,
-                    # Jobs of the same millisecond as the cursor are read again and skipped.
-                    num=limit + 1 if before is None else limit * 2 + 501,
-                    withscores=True,
-                )
-            rows: Any = await pipeline.execute()
-        found = sorted(
-            ((int(score), member.decode()) for row in rows for member, score in row), reverse=True
-        )
+        # Jobs of the same millisecond as the cursor are read again and skipped, however many.
+        most = limit + 1 if before is None else limit * 2 + 501
+        while True:
+            async with self._redis.pipeline(transaction=False) as pipeline:
+                for state in states:
+                    pipeline.zrange(
+                        self._topology.index(state),
+                        "+inf" if before is None else before[0],
+                        "-inf",
+                        byscore=True,
+                        desc=True,
+                        offset=0,
+                        num=most,
+                        withscores=True,
+                    )
+                rows: Any = await pipeline.execute()
+            read = [[(int(score), member.decode()) for member, score in row] for row in rows]
+            # Of a state that was cut off with too few left, not all of the next are known yet.
+            if before is None or not any(
+                len(row) == most and sum(place < before for place in row) <= limit for row in read
+            ):
+                break
+            most *= 4
+        found = sorted((place for row in read for place in row), reverse=True)
         if before is not None:
             found = [each for each in found if each < before]
         return found[:limit], len(found) > limit

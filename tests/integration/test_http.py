@@ -282,3 +282,27 @@ async def test_a_repeated_submission_is_answered_though_its_deadline_is_over(
     await until(over)
     again = await submit(house, job, **headers)
     assert (again.status, again.body["id"]) == (200, first.body["id"])
+
+
+async def test_paging_passes_any_number_of_jobs_of_one_millisecond(deploy: Deploy) -> None:
+    house = deploy()
+    await house.gateway()
+    first = await house.post("quick")
+    redis, topology = house.redis, house.topology
+    score = int(await redis.zscore(topology.index("submitted"), first) or 0)
+    head, number = first[:20], first.rpartition("-")[2]
+    ids = [f"{head}{each:06d}-{number}" for each in range(600)]
+    async with redis.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.copy(topology.record(first), topology.record(job_id))
+        pipeline.zadd(topology.index("submitted"), dict.fromkeys(ids, score))
+        await pipeline.execute()
+    seen: list[str] = []
+    cursor = ""
+    for _ in range(70):
+        body = (await house.http("GET", f"/jobs?limit=10{cursor}")).body
+        seen += [each["id"] for each in body["jobs"]]
+        if body["next"] is None:
+            break
+        cursor = f"&cursor={body['next']}"
+    assert sorted(seen) == sorted([*ids, first])
