@@ -12,6 +12,7 @@ from carbon_orchestrator.signal.series import Series, emissions_ug
 #: Nothing is known of what lies further before an attempt's end, whatever the series still has:
 #: within it all readers of the intensity stream have the same, however long they have read.
 KNOWN_MS = KEPT_MS - 86_400_000
+_LAST_MS = 253_402_300_799_999  # of the year 9999
 
 
 class Figures(NamedTuple):
@@ -50,3 +51,8 @@ def figures(event: EmissionsRecorded, here: Series, home: Series) -> Figures:
 def recomputable(event: EmissionsRecorded) -> bool:
     """Whether the event says what `figures` needs; those of the first versions do not."""
     return event.submitted_at > 0
+
+
+def absurd(event: EmissionsRecorded) -> bool:
+    """Whether its times cannot be: no worker says so."""
+    return event.baseline_ms < 0 or not 0 <= event.started_at <= event.at <= _LAST_MS

@@ -68,8 +68,9 @@ class RecordKeeping:
             tasks.start_soon(rounds, self._stop, _PAUSE_SECONDS, "archiving", self.archive)
 
     async def seal(self) -> None:
-        """Seal all that is there now."""
-        await self._sealer.seal()
+        """Seal all that is there now, or until the stop: the first time it may be very much."""
+        with self._stop.cut():
+            await self._sealer.seal()
 
     async def archive(self) -> None:
         """Archive and trim all streams once. Where the archive cannot be written, nothing is

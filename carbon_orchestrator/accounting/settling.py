@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from carbon_orchestrator.accounting.figures import absurd
 from carbon_orchestrator.accounting.rounds import rounds
 from carbon_orchestrator.accounting.settlement import (
     Due,
@@ -185,15 +186,20 @@ class Settling:
         """Entries of `emissions`, small pages where they are live."""
         topology = self._runtime.topology
         name = topology.partition.name(topology.emissions)
-        archived = await self._client.hget(topology.archived, name)
-        if archived is not None and entry_order(archived.decode()) > entry_order(after):
-            async for page in self._history.pages(name, after, until):
-                yield page
-            return
-        end = until or "+"
-        while rows := await self._client.execute_command(
-            "XRANGE", topology.emissions, f"({after}", end, "COUNT", _PAGE
-        ):
+        while True:
+            # Both as of one moment: between two pages entries may go to the archive.
+            async with self._client.pipeline(transaction=True) as both:
+                both.hget(topology.archived, name)
+                both.execute_command(
+                    "XRANGE", topology.emissions, f"({after}", until or "+", "COUNT", _PAGE
+                )
+                archived, rows = await both.execute()
+            if archived is not None and entry_order(archived.decode()) > entry_order(after):
+                async for page in self._history.pages(name, after, until):
+                    yield page
+                return
+            if not rows:
+                return
             yield [(row[0].decode(), tuple(row[1])) for row in rows]
             if len(rows) < _PAGE:
                 return
@@ -222,7 +228,11 @@ class Settling:
 
 def _recorded(entry_id: str, fields: tuple[bytes, ...]) -> list[EmissionsRecorded]:
     entry = CODEC.entry("", entry_id, fields)
-    return [each.event for each in entry.messages if isinstance(each.event, EmissionsRecorded)]
+    return [
+        each.event
+        for each in entry.messages
+        if isinstance(each.event, EmissionsRecorded) and not absurd(each.event)
+    ]
 
 
 def _events(before: State, now: State, tally: Tally) -> list[EmissionsSettled]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from carbon_orchestrator.accounting.figures import Figures as Amounts
-from carbon_orchestrator.accounting.figures import figures, recomputable
+from carbon_orchestrator.accounting.figures import absurd, figures, recomputable
 from carbon_orchestrator.audit.findings import Findings, Place
 from carbon_orchestrator.audit.grids import Grids, order_of
 from carbon_orchestrator.events import EmissionsRecorded, EmissionsSettled
@@ -13,12 +13,20 @@ from carbon_orchestrator.events import EmissionsRecorded, EmissionsSettled
 
 class Figures:
     """Checks events of `emissions`, in order. `holds`: how long an intensity may have been taken
-    to hold, by the configurations of workers, ms."""
+    to hold, by the configurations of workers, ms. `reached`: whether intensities are there up to
+    a place."""
 
-    def __init__(self, grids: Grids, holds: Sequence[int], findings: Findings) -> None:
+    def __init__(
+        self,
+        grids: Grids,
+        holds: Sequence[int],
+        findings: Findings,
+        reached: Callable[[str], bool] = lambda place: True,
+    ) -> None:
         self._grids = grids
         self._holds = holds
         self._findings = findings
+        self._reached = reached
         self._settled: tuple[str, str, int] | None = None
 
     def recorded(self, event: EmissionsRecorded, place: Place) -> None:
@@ -26,6 +34,13 @@ class Figures:
         findings = self._findings
         if not recomputable(event):
             findings.skip("figures", "of a version that does not say what they were made from")
+            return
+        if absurd(event):
+            findings.check("figures")
+            findings.find("figures", "an attempt of times that cannot be", place)
+            return
+        if event.priced_by is not None and not self._reached(event.priced_by):
+            findings.skip("figures", "priced by intensities that this archive does not reach")
             return
         if event.priced_by is not None and event.priced_by not in self._grids.known:
             findings.check("figures")

@@ -178,6 +178,9 @@ class Checks:
             findings.find("decisions", str(error), asked.place)
             return
         except NotOnRecord as error:
+            if first is None and not self._reached(decision):
+                findings.skip("decisions", "made from intensities that this archive does not reach")
+                return
             if first is None:
                 findings.find(
                     "decisions", f"it was made from what is not there: {error}", asked.place
@@ -189,6 +192,9 @@ class Checks:
             return
         assert first is not None
         self._tell(first, asked)
+
+    def _reached(self, decision: Decision) -> bool:
+        return all(self._reading.reached(place) for _, place in places(decision, ""))
 
     def _candidates(self, asked: _Asked) -> list[Announced]:
         order = place_order(asked.place.entry)

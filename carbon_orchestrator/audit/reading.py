@@ -11,7 +11,7 @@ from anyio import to_thread
 from redis.asyncio import Redis
 
 from carbon_orchestrator.audit.configurations import Configurations
-from carbon_orchestrator.audit.grids import Grids, place_order
+from carbon_orchestrator.audit.grids import Grids, order_of, place_order
 from carbon_orchestrator.events import (
     IntensityObserved,
     OperatorActed,
@@ -28,6 +28,7 @@ from streams.keys import Partition
 
 JOBS = ("jobs.urgent", "jobs")
 INTENSITY, OPERATIONS, LETTERS = "intensity", "operations", "dead-letters"
+_LAST_INDEX = (1 << 20) - 1
 DEFERRALS, COMPLETIONS, EMISSIONS = "deferrals", "completions", "emissions"
 
 
@@ -73,6 +74,7 @@ class Reading:
         #: The hashes of dead letters that were removed, by stream and id, in order.
         self.removed: dict[tuple[str, str], bytes] = {}
         self._prepared = False
+        self._followed = BEGIN  # up to there intensities have been read
 
     @property
     def topology(self) -> Topology:
@@ -116,9 +118,25 @@ class Reading:
             if self.redis is not None:
                 await self._read_letters()
         if intensities:
-            async for message in self.messages(INTENSITY):
-                if isinstance(message.event, IntensityObserved):
-                    self.grids.add(message)
+            await self.follow()
+
+    async def follow(self) -> None:
+        """Read intensities on, also those that have come since the last time."""
+        async for message in self.messages(INTENSITY, self._followed):
+            self._followed = message.entry_id
+            if isinstance(message.event, IntensityObserved):
+                self.grids.add(message)
+            else:  # out of place; workers have seen it nevertheless
+                self.grids.known.add(f"{message.entry_id}/{message.index}")
+
+    def reached(self, place: str) -> bool:
+        """Whether intensities up to this place must be there: an archive alone ends earlier."""
+        if self.redis is not None:
+            return True
+        try:
+            return order_of(place) <= place_order(self._followed, _LAST_INDEX)
+        except ValueError:
+            return True
 
     async def removed_by_now(self) -> dict[tuple[str, str], bytes]:
         """`removed`, with what was removed meanwhile."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from carbon_orchestrator.audit.figures import Figures
 from carbon_orchestrator.audit.findings import Findings, Place
@@ -42,7 +42,8 @@ async def check_seals(reading: Reading, findings: Findings, noted: Head | None) 
 async def check_sums(reading: Reading, findings: Findings, tell: Tell = lambda count: None) -> None:
     """Figures of all emissions, and totals where there is a server and the record is whole."""
     there = await _totals(reading, findings)
-    figures = Figures(reading.grids, reading.configurations.holds(), findings)
+    holds = reading.configurations.holds()
+    figures = Figures(reading.grids, holds, findings, reading.reached)
     sums = Sums(reading.topology, home(reading))
     source = reading.source
     for stream in (COMPLETIONS, EMISSIONS):
@@ -51,15 +52,17 @@ async def check_sums(reading: Reading, findings: Findings, tell: Tell = lambda c
         group = None if there is None else there.places[stream]
         read = 0
         async for page in reading.history.pages(stream, source.after, source.until):
-            for entry_id, fields in page:
-                entry = CODEC.entry(stream, entry_id, fields)
+            entries = [CODEC.entry(stream, entry_id, fields) for entry_id, fields in page]
+            if _later(entries, reading):
+                await reading.follow()  # priced by what came after intensities were read
+            for entry in entries:
                 _figures(figures, entry)
                 if group is not None:
-                    read += entry_order(entry_id) <= entry_order(group.last)
+                    read += entry_order(entry.id) <= entry_order(group.last)
                     # What accounting gave up is among the dead letters and counts for nothing.
-                    given_up = not entry.faults and (stream, entry_id) in reading.buried
-                    if group.done(entry_id) and not given_up:
-                        sums.add(entry)
+                    given_up = not entry.faults and (stream, entry.id) in reading.buried
+                    if group.done(entry.id) and not given_up:
+                        _add(sums, entry, findings)
             tell(len(page))
         if group is not None and group.read is not None and group.read != read:
             findings.find(
@@ -84,6 +87,26 @@ async def _totals(reading: Reading, findings: Findings) -> Cut | None:
         except Unsettled as error:
             findings.skip("totals", str(error))
     return None
+
+
+def _later(entries: Sequence[Entry], reading: Reading) -> bool:
+    """Whether some were priced by an intensity that has not been read."""
+    known = reading.grids.known
+    return any(
+        isinstance(each.event, EmissionsRecorded)
+        and each.event.priced_by is not None
+        and each.event.priced_by not in known
+        for entry in entries
+        for each in entry.messages
+    )
+
+
+def _add(sums: Sums, entry: Entry, findings: Findings) -> None:
+    try:
+        sums.add(entry)
+    except (ValueError, OverflowError, OSError) as error:  # of no day that there is
+        what = f"it cannot be counted: {error}"
+        findings.find("totals", what, Place(entry.stream, entry.id))
 
 
 def _figures(figures: Figures, entry: Entry) -> None:

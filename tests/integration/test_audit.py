@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import msgspec
 import pytest
 from audited import audit, divergences, seal, source
 from deployment import HIGH, LOW, MEDIUM, Deploy, Deployment
 from test_planning import observed, planning
+from test_settling import Ledger
 from test_suspension import begun, dirtier, greener
 
 from carbon_orchestrator.audit.comparing import rebuild_and_compare
+from carbon_orchestrator.audit.findings import Findings
+from carbon_orchestrator.audit.reading import Source, reading
 from carbon_orchestrator.audit.rebuild import NotEmpty
+from carbon_orchestrator.audit.sums import check_sums
 from carbon_orchestrator.config import PoolConfig, ZoneConfig
-from carbon_orchestrator.events import EmissionsRecorded, JobDispatched
+from carbon_orchestrator.events import CancelRequested, EmissionsRecorded, JobDispatched
+from streams.archive import Archive
+from streams.archiver import Archiver, Keep
 from streams.connection import connect
+from streams.keys import Partition
+from streams.sealing import Sealer
 from streams.testing import until
 
 
@@ -195,6 +206,71 @@ async def test_what_was_altered_is_named_with_both_values(deploy: Deploy) -> Non
     (one,) = found["figures"].first
     assert (one.expected, one.found) == (str(burnt.emissions_ug), str(burnt.emissions_ug + 1))
     assert found["totals"].diverging  # no longer their sum
+
+
+async def test_what_comes_during_an_audit_accuses_nobody(
+    server_url: str, partition: Partition
+) -> None:
+    ledger = Ledger(server_url, partition)
+    findings = Findings()
+    await ledger.observe(0, 100.0)
+    await ledger.ran(0, 60)
+    async with reading(Source(partition, server_url)) as view:
+        await view.prepare()
+        await ledger._emit(ledger.topology.intensity, CancelRequested(job_id="j"))
+        await ledger.ran(0, 60, priced_by=await last_place(ledger))  # out of place, but seen
+        await ledger.observe(0, 300.0)
+        await ledger.ran(0, 60)
+        await check_sums(view, findings)
+    assert divergences(findings.tallies) == []
+    assert findings.tallies["figures"].checked == 3
+    await ledger.runtime.aclose()
+
+
+async def last_place(ledger: Ledger) -> str:
+    *_, (_, _, entry_id) = await ledger._rows(ledger.topology.intensity)
+    return f"{entry_id}/0"
+
+
+async def test_an_archive_without_its_intensities_accuses_nobody(
+    server_url: str, partition: Partition, tmp_path: Path
+) -> None:
+    ledger = Ledger(server_url, partition)
+    await ledger.observe(0, 100.0)
+    for minute in range(3):
+        await ledger.ran(minute, 60)
+    await Sealer(ledger.redis, ledger.committer, ["emissions"]).seal()
+    await Archiver(ledger.redis, Archive(tmp_path, partition), partition).keep(
+        "emissions", Keep(0, 0)
+    )
+    findings = Findings()
+    async with reading(Source(partition, archive=tmp_path)) as view:
+        await view.prepare()
+        await check_sums(view, findings)
+    assert divergences(findings.tallies) == []
+    (count,) = findings.tallies["figures"].unchecked.values()
+    assert count >= 2
+    await ledger.runtime.aclose()
+
+
+async def test_absurd_times_are_told_and_the_audit_goes_on(
+    server_url: str, partition: Partition
+) -> None:
+    ledger = Ledger(server_url, partition)
+    await ledger.observe(0, 100.0)
+    await ledger.ran(0, 60)
+    (good,) = await ledger.events(EmissionsRecorded)
+    stream = ledger.topology.emissions
+    for wrong in ({"at": 10**18}, {"baseline_ms": -1}, {"at": good.started_at - 1}):
+        await ledger._emit(stream, msgspec.structs.replace(good, **wrong))
+    await ledger.redis.xgroup_create(stream, "accounting", "$")  # as if it had counted them
+    findings = Findings()
+    async with reading(Source(partition, server_url)) as view:
+        await view.prepare()
+        await check_sums(view, findings)
+    assert findings.tallies["figures"].diverging == 3
+    assert [each for each in divergences(findings.tallies) if "cannot be counted" in each]
+    await ledger.runtime.aclose()
 
 
 async def test_records_and_totals_are_rebuilt_from_the_events(deploy: Deploy) -> None:

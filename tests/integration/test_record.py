@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -192,3 +193,20 @@ async def test_a_stop_does_not_wait_for_a_long_archiving(
         await again.archive()
         assert len([entry async for entry in past.entries("deferrals")]) == 30
         assert await house.redis.xlen(house.topology.deferrals) == 0
+
+
+async def test_a_stop_does_not_wait_until_all_is_sealed(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streams.sealing.SEGMENT_ENTRIES", 1)
+    house = deploy()
+    for _ in range(300):
+        await house.redis.xadd(house.topology.reviews, {"a": "b"})
+    async with keeper(house) as records:
+        sealing = asyncio.create_task(records.seal())
+        await until(lambda: house.redis.exists(house.topology.chain))
+        records._stop.set()
+        async with asyncio.timeout(10):
+            await sealing
+    ((last, _),) = await house.redis.xrevrange(house.topology.reviews, count=1)
+    assert await house.redis.hget(house.topology.chain, "reviews") != last

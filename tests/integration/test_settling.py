@@ -228,6 +228,41 @@ async def test_what_is_archived_is_restated_too(ledger: Ledger, tmp_path: Path) 
     assert (change.attempts, change.emissions_ug) == (6, 6 * 200_000_000)
 
 
+async def test_what_is_archived_while_it_is_gone_over_is_restated_too(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settling_module, "_PAGE", 2)
+    topology = ledger.topology
+    settling = Settling(ledger.runtime, tmp_path)
+    await ledger.observe(0, 100.0)
+    for minute in range(6):
+        await ledger.ran(minute, minute + 60)
+    sealer = Sealer(ledger.redis, ledger.committer, ["emissions"])
+    archiver = Archiver(ledger.redis, Archive(tmp_path, topology.partition), topology.partition)
+    ids = [entry_id for _, _, entry_id in await ledger._rows(topology.emissions)]
+    found = []
+    async for page in settling._pages("0-0"):
+        found += [entry_id for entry_id, _ in page]
+        if len(found) == 2:
+            await sealer.seal()
+            assert await archiver.keep("emissions", Keep(0, 0)) >= 5
+    assert found == ids
+
+
+async def test_an_attempt_of_times_that_cannot_be_holds_nothing_up(ledger: Ledger) -> None:
+    await ledger.observe(0, 100.0)
+    await ledger.ran(0, 60)
+    (good,) = await ledger.events(EmissionsRecorded)
+    for wrong in ({"at": good.started_at - 1}, {"baseline_ms": -1}, {"at": 10**18}):
+        event = msgspec.structs.replace(good, priced_by=None, **wrong)
+        await ledger._emit(ledger.topology.emissions, event)
+    await ledger.observe(0, 300.0)
+    await ledger.settling().settle()
+    (settled,) = await ledger.events(EmissionsSettled)
+    (change,) = settled.restated
+    assert (change.attempts, change.emissions_ug) == (1, 200_000_000)
+
+
 async def test_nothing_new_writes_nothing(ledger: Ledger) -> None:
     await ledger.observe(0, 100.0)
     await ledger.ran(0, 30)
