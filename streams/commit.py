@@ -83,13 +83,14 @@ _list_once = lru_cache(maxsize=1024)(_list)
 class Transaction:
     """Guards and writes. Keys are full key names; values are str, bytes or int."""
 
-    __slots__ = ("_acknowledges", "_guards", "_keys", "_steps", "_writes")
+    __slots__ = ("_acknowledges", "_guards", "_keys", "_premises", "_steps", "_writes")
 
     def __init__(self) -> None:
         self._guards: list[bytes] = []
         self._writes: list[bytes] = []
         self._steps: list[Transaction] = []
         self._keys: set[str] = set()
+        self._premises: dict[tuple[str, str], None] = {}
         self._acknowledges = False
 
     # -- guards, tried in order ------------------------------------------------------------
@@ -119,6 +120,12 @@ class Transaction:
     def require_entry(self, stream: str, entry_id: str) -> Transaction:
         """Holds if the entry is in the stream: what was read may be gone with a lost primary."""
         return self._guard(("HAS", stream, entry_id), ("1",))
+
+    def made_from(self, stream: str, entry_id: str) -> Transaction:
+        """As `require_entry`, for all of the transaction that this becomes a step of: what was
+        decided from an entry that is gone is to be decided anew, so nothing is acknowledged."""
+        self._premises[stream, entry_id] = None
+        return self
 
     def require_deleted(self, stream: str, entry_id: str) -> Transaction:
         """Holds if the entry was in the stream; deletes it."""
@@ -189,13 +196,32 @@ class Transaction:
         self._writes += other._writes
         self._steps += other._steps
         self._keys |= other._keys
+        self._premises |= other._premises
         return self
 
     def pack(self, keys: set[str]) -> bytes:
         """Wire form; the keys that it touches are added to `keys`."""
+        premises: dict[tuple[str, str], None] = {}
+        self._gather(premises)
+        if premises:
+            first = Transaction()
+            for stream, entry_id in premises:
+                first.require_entry(stream, entry_id)
+            keys |= first._keys
+            return self._pack(keys, first._guards)
+        return self._pack(keys, [])
+
+    def _gather(self, premises: dict[tuple[str, str], None]) -> None:
+        premises |= self._premises
+        for step in self._steps:
+            step._gather(premises)
+
+    def _pack(self, keys: set[str], first: list[bytes]) -> bytes:
+        """`first`: guards that come before its own."""
         keys |= self._keys
-        rest = b"".join([*self._guards, *self._writes, *[each.pack(keys) for each in self._steps]])
-        return _head(len(self._guards), len(self._writes), len(self._steps), len(rest)) + rest
+        guards = [*first, *self._guards]
+        rest = b"".join([*guards, *self._writes, *[each._pack(keys, []) for each in self._steps]])
+        return _head(len(guards), len(self._writes), len(self._steps), len(rest)) + rest
 
 
 class _Part:

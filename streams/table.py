@@ -18,6 +18,8 @@ from streams.stop import Stop
 
 log = structlog.get_logger(__name__)
 
+BEGIN = "0-0"
+
 
 class Table:
     """Follows one stream without a group, from its oldest entry, and applies each event.
@@ -37,7 +39,7 @@ class Table:
         self.stream = stream
         self._codec = codec
         self._apply = apply
-        self._last = "0-0"
+        self._last = BEGIN
         self._page = 1000
         self._moved = asyncio.Event()
 
@@ -88,10 +90,11 @@ class Table:
                 await stop.sleep(next(waits))
 
     async def _restart_if_replaced(self) -> None:
-        """A stream that ends before what we have read was lost and begun anew: read it all."""
-        rows = await self.redis.execute_command("XREVRANGE", self.stream, "+", "-", "COUNT", 1)
-        if rows and entry_order(rows[0][0].decode()) < entry_order(self._last):
-            self._last = "0-0"
+        """What we have read last is gone, with the server that had it: read all that there is."""
+        if self._last != BEGIN and not await self.redis.execute_command(
+            "XRANGE", self.stream, self._last, self._last
+        ):
+            self._last = BEGIN
 
     def _take(self, rows: list[tuple[bytes, list[bytes]]]) -> None:
         for entry_id, fields in rows:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import anyio
 import structlog
 
+from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.events import POOLS, CancelRequested, JobsReviewed, JobSubmitted
 from carbon_orchestrator.router.books import Books
 from carbon_orchestrator.router.outlook import Bands
@@ -27,7 +28,7 @@ from carbon_orchestrator.router.waiting import (
     waiting,
 )
 from carbon_orchestrator.runtime import Runtime
-from carbon_orchestrator.signal.intensities import Intensities
+from carbon_orchestrator.signal.intensities import Intensities, young
 from carbon_orchestrator.topology import CODEC, ROUTER
 from streams.codec import envelope
 from streams.commit import Transaction
@@ -117,7 +118,14 @@ class Router:
         ledgers = None if self.books is None else self.books.ledgers
         sites = Sites(outlooks, self._pools, ledgers)
         ended_id = None if self.books is None else self.books.ended_id
-        return Known(sites, self.learned, clock.now(), clock.speed, ended_id)
+        return Known(
+            sites,
+            self.learned,
+            clock.now(),
+            clock.speed,
+            ended_id,
+            young((each.intensity_id for each in outlooks.values()), wall_ms()),
+        )
 
     async def _known_anew(self) -> Known:
         """With the room that the pools have at this moment."""

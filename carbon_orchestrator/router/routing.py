@@ -50,13 +50,15 @@ _encode = msgspec.json.Encoder().encode
 
 class Known(NamedTuple):
     """What the router knows at one moment, besides the jobs. `now` in grid ms; `speed`: grid ms
-    per wall ms; `ended_id`: the last completion that the room in `sites` takes account of."""
+    per wall ms; `ended_id`: the last completion that the room in `sites` takes account of; `young`:
+    places of intensities so new that they may be lost with a primary."""
 
     sites: Sites
     learned: RunTimes
     now: int
     speed: float = 1.0
     ended_id: str | None = None
+    young: frozenset[str] = frozenset()
 
 
 class Routing:
@@ -106,6 +108,7 @@ class Routing:
             self._refused(transaction.step(), job_id, at, str(error), now)
             return transaction
         answer, decision = self._decide(spec, known)
+        self._require(transaction, decision, known)
         fields: dict[str, str | bytes | int] = {"spec": _encode(spec)}
         if isinstance(answer, Defer):
             wake = self._wake(answer, known)
@@ -198,6 +201,7 @@ class Routing:
             self._account(known.sites, plan)
             return self._awaken(waiting, self._wake(answer, known))
         same = waiting.same
+        self._require(transaction, decision, known)
         if isinstance(answer, Defer):
             wake = self._wake(answer, known)
             record.move(
@@ -263,6 +267,7 @@ class Routing:
             return None
         key = self.topology.record(spec.job_id)
         transaction = Transaction()
+        self._require(transaction, decision, known)
         transaction.require_fields(
             key, {"state": "running", "attempt": str(running.attempt), "suspend": "", "cancel": ""}
         )
@@ -336,6 +341,14 @@ class Routing:
         return answer, on_record(
             answer, job, sites, self.policy, self.params, known.now, home, ended_id
         )
+
+    def _require(self, transaction: Transaction, decision: Decision, known: Known) -> None:
+        """What it was decided from must be on record still."""
+        if known.young:
+            places = [decision.intensity_id, *(each.intensity_id for each in decision.considered)]
+            for place in places:
+                if place in known.young:
+                    transaction.made_from(self.topology.intensity, place.partition("/")[0])
 
     def _wake(self, answer: Defer, known: Known) -> int:
         return wake(answer, known.sites.outlooks[answer.zone], self.policy)

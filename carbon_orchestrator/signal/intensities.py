@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from carbon_orchestrator.events import IntensityObserved
 from carbon_orchestrator.router.outlook import Bands, Outlook, outlook
 from carbon_orchestrator.signal.series import Series
@@ -9,6 +11,18 @@ from streams.event import Message, entry_order
 
 #: How far back the series reaches: a job's baseline needs the intensities at its submission.
 KEPT_MS = 40 * 86_400_000
+#: Replication lags by less.
+_YOUNG_MS = 60_000
+
+
+def young(places: Iterable[str | None], now: int) -> frozenset[str]:
+    """Those of these places ("entry/index") in the intensity stream whose entries are so new at
+    `now` (wall ms) that they may be lost with a primary: what is made from them must require that
+    they are still there."""
+    since = now - _YOUNG_MS
+    return frozenset(
+        place for place in places if place is not None and int(place.partition("-")[0]) > since
+    )
 
 
 class Intensities:

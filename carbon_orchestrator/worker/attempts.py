@@ -204,10 +204,12 @@ class Attempts:
         grid: Grid,
         clock: GridClock,
         before: Segments = FIRST,
+        young: frozenset[str] = frozenset(),
     ) -> tuple[Transaction, bool]:
         """The end of an attempt: its outcome, energy and emissions, all or nothing; and
         whether it is the job's end too. `before`, of an interruptible job: what its record
-        says; if that has changed the transaction does not hold."""
+        says; if that has changed the transaction does not hold. Nor does it if it is priced by
+        an intensity among the `young` that is gone (signal/intensities.py)."""
         spec, key = attempt.event.spec, self.topology.record(attempt.job_id)
         # As long as what ran on ECO would have taken on FAST: that is the baseline's pool.
         on_fast = before.fast_ms + before.eco_ms * attempt.event.fast_length
@@ -273,6 +275,9 @@ class Attempts:
             self._withdraw(transaction, attempt, before.suspend, keep_room=pause is not None)
             if outcome in ("suspended", "interrupted"):
                 sums |= {f"ran_{self.pool}_ms": result.run_ms, "segments": 1}
+        if emissions.priced_by in young:
+            entry_id = str(emissions.priced_by).partition("/")[0]
+            transaction.require_entry(self.topology.intensity, entry_id)
         transaction.require_ack(attempt.entry.stream, WORKER, attempt.entry.id)
         for name, amount in sums.items():
             transaction.increment(key, name, amount)

@@ -17,7 +17,7 @@ from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import JobDispatched, Pool
 from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.runtime import Runtime
-from carbon_orchestrator.signal.intensities import Intensities
+from carbon_orchestrator.signal.intensities import Intensities, young
 from carbon_orchestrator.topology import CODEC, WORKER, site
 from carbon_orchestrator.worker.attempt import Halt
 from carbon_orchestrator.worker.attempts import TAKEOVER_FIELDS, Attempt, Attempts, takeover
@@ -282,17 +282,20 @@ class WorkerRole:
         to say so while the server is away."""
         clock = self.runtime.clock
         at = clock.now()
-        for wait in _COMMIT_WAITS:
+        for number, wait in enumerate(_COMMIT_WAITS):
             try:
-                before = await self._before(attempt)
+                before = await self._before(attempt, again=number > 0)
                 if before is not None:
+                    fresh = young([self.grid.home.applied], wall_ms())
                     end, final = self.attempts.finish(
-                        attempt, result, started_at, at, self.grid, clock, before
+                        attempt, result, started_at, at, self.grid, clock, before, fresh
                     )
                     if await self._committer.apply(end):
                         return final
-                    if attempt.event.spec.interruptible:
-                        continue  # asked to pause or to stop just now, or lost: look again
+                    # Lost; or asked to pause or to stop just now; or what it was priced by is
+                    # gone with a primary, which the table is about to see: look again.
+                    await asyncio.sleep(wait if number else 0)
+                    continue
                 log.warning(
                     "end of attempt not counted: another worker has taken over",
                     job=attempt.job_id,
@@ -306,9 +309,9 @@ class WorkerRole:
         log.error("end of attempt lost", job=attempt.job_id)
         return False
 
-    async def _before(self, attempt: Attempt) -> Segments | None:
+    async def _before(self, attempt: Attempt, *, again: bool) -> Segments | None:
         """What an attempt's end has to know of the record; None where it is another's by now."""
-        if not attempt.event.spec.interruptible:
+        if not attempt.event.spec.interruptible and not again:
             return FIRST
         key = self.runtime.topology.record(attempt.job_id)
         (row,) = await GATHER(self._reader, [key], list(SEGMENTS_FIELDS))

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 from redis.asyncio import Redis
-from shop import Ordered, items, order
+from shop import CODEC, Ordered, items, order
 
 from streams.codec import entry_fields, envelope
 from streams.commit import MAX_BYTES, MAX_TRANSACTIONS, Committer, Transaction
@@ -361,3 +361,23 @@ async def test_a_batch_sent_again_is_answered_from_the_receipt(
     # A copy that took so long that its successor came before it changes nothing either.
     await send(1, increment)
     assert await redis.hgetall(record) == {b"n": b"1"}
+
+
+async def test_what_was_made_from_a_lost_entry_acknowledges_nothing(
+    committer: Committer, redis: Redis, partition: Partition, orders: str, record: str
+) -> None:
+    """A guard of a step, but of the whole: the message waits to be decided about anew."""
+    await order(committer, orders, "tea")
+    group = Group(redis, CODEC, "shop", "one", [orders])
+    await group.ensure()
+    (entry,) = await group.take(10)
+
+    def decided(basis: str) -> Transaction:
+        outer = Transaction().require_ack(orders, "shop", entry.id)
+        outer.step().step().made_from(orders, basis).set_fields(record, {"basis": basis})
+        return outer
+
+    assert not await committer.apply(decided("1-0"))
+    assert not await redis.exists(record)
+    assert await committer.apply(decided(entry.id))
+    assert await redis.hgetall(record) == {b"basis": entry.id.encode()}

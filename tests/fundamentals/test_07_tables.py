@@ -144,3 +144,21 @@ async def test_one_can_wait_until_the_table_has_reached_an_entry(
         assert stock.applied == ["tea", "jam"]
         ms = int(last.partition("-")[0])
         assert not await table.reached(f"{ms + 1}-0", 0.02)
+
+
+async def test_what_went_with_a_lost_server_is_read_anew(
+    redis: Redis, orders: str, table: Table, stock: Stock
+) -> None:
+    """A replica that stood in may lack the last entries, and have others by now."""
+
+    async def add(entry_id: str, item: str) -> None:
+        fields = entry_fields(Ordered(item), "till")
+        await redis.execute_command("XADD", orders, entry_id, *fields)
+
+    await add("5000-0", "tea")
+    await add("6000-0", "jam")
+    await table.load()
+    await redis.execute_command("XDEL", orders, "6000-0")
+    await add("7000-0", "bread")
+    async with running(table.run):
+        await until(lambda: stock.applied == ["tea", "jam", "tea", "bread"])
