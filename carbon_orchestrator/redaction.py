@@ -16,7 +16,7 @@ _NAMES = re.compile(
 )
 _TEXTS = (
     # user:password@ of a URL
-    (re.compile(r"(\b[a-z][a-z0-9+.-]*://)[^/\s'\"]*@", re.IGNORECASE), rf"\1{REDACTED}@"),
+    (re.compile(r"(\b[a-z][a-z0-9+.-]{0,31}://)[^/\s'\"]*@", re.IGNORECASE), rf"\1{REDACTED}@"),
     # an API key of ours (gateway/keys.py)
     (re.compile(r"\bco_[A-Za-z0-9]{4,32}_[A-Za-z0-9_-]{43}"), REDACTED),
     # Authorization: Bearer ...

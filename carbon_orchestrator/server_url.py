@@ -38,6 +38,8 @@ _FILES = {
     "ssl_certfile": "CARBON_REDIS_CERT",
     "ssl_keyfile": "CARBON_REDIS_KEY",
 }
+#: Of the environment, what says who we are.
+LOGIN = ("CARBON_REDIS_USERNAME", "CARBON_REDIS_PASSWORD")
 _LOOPBACK = ("localhost", "::1")
 
 
@@ -117,6 +119,18 @@ def without_login(url: str) -> str:
     kept = {k: v for k, v in parse_qsl(parts.query) if k not in ("username", "password")}
     options = f"?{urlencode(kept)}" if kept else ""
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}{options}"
+
+
+def same_server(url: str, other: str) -> bool:
+    """Whether both name the same server, by the same name."""
+    try:
+        one, two = (
+            (parts.hostname, parts.port or 6379, parts.path if parts.scheme == "unix" else "")
+            for parts in map(urlsplit, (url, other))
+        )
+    except ValueError:
+        return False
+    return one == two
 
 
 def is_loopback(url: str) -> bool:

@@ -238,7 +238,9 @@ def retry(
     async def some(
         letters: DeadLetters, names: Topology, found: Sequence[DeadLetter]
     ) -> dict[str, str]:
-        sound = [each for each in found if each.stream in names.streams and each.fields]
+        # What a letter says of itself is its writer's word, and an operator may write anywhere.
+        read = {stream for streams in names.groups.values() for stream in streams}
+        sound = [each for each in found if each.stream in read and each.fields]
         done = await letters.retry_all(sound, _on_record(names, "dead-letter.retry"))
         refused = "not retried: it came from no stream of ours, or is empty; drop it"
         outcomes = dict.fromkeys((each.id for each in found), refused)

@@ -11,6 +11,7 @@ import sys
 
 from cyclopts import App
 
+from carbon_orchestrator.cli.output import printable
 from carbon_orchestrator.config import ConfigError
 from carbon_orchestrator.data_dir import DataDirError
 from carbon_orchestrator.gateway.exposed import Exposed
@@ -52,6 +53,8 @@ def told(app: App, tokens: list[str] | None = None) -> int:
             raise
         if str(fault):
             text = f"{fault}{_HINT}" if isinstance(fault, Forbidden) else str(fault)
+            # It may be the words of a server, or of whoever answers in its place.
+            text = printable(text, lines=True)
             print(f"carbon-orchestrator: {text}", file=sys.stderr)  # noqa: T201
         return status
 

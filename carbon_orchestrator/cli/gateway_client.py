@@ -11,6 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from carbon_orchestrator import __version__
 from carbon_orchestrator.cli.faults import NOT_WELL, UNREACHABLE, USAGE, Failure
+from carbon_orchestrator.redaction import text as redacted
 
 _MOST_BYTES = 256 << 20
 _MOST_KEY = 4096
@@ -49,10 +50,11 @@ class GatewayClient:
             parts = urlsplit(url)
             self._host, self._port = parts.hostname or "", parts.port
         except ValueError as error:
-            raise Failure(f"--url {url}: {error}", USAGE) from None
+            raise Failure(f"--url {redacted(url)}: {error}", USAGE) from None
         if parts.scheme not in ("http", "https") or not self._host:
-            raise Failure(f"--url {url}: write it like http://127.0.0.1:8000", USAGE)
-        self.url = url.rstrip("/")
+            raise Failure(f"--url {redacted(url)}: write it like http://127.0.0.1:8000", USAGE)
+        #: Without a login, as it is shown.
+        self.url = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
         self._secure = parts.scheme == "https"
         self._base = parts.path.rstrip("/")
         self._timeout = timeout

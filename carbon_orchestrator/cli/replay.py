@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,6 +24,7 @@ from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, wit
 from carbon_orchestrator.clock import GridClock, from_fields, parse_time, wall_ms
 from carbon_orchestrator.config import Config, load
 from carbon_orchestrator.durations import milliseconds
+from carbon_orchestrator.server_url import LOGIN, same_server
 from carbon_orchestrator.topology import CODEC, Topology
 from streams.archive import Archive, ArchiveError
 from streams.commit import Committer
@@ -50,6 +52,7 @@ class Target(msgspec.Struct, frozen=True):
     url: str
     topology: Topology
     speed: float | None
+    environment: Mapping[str, str]  # what completes the URL
 
 
 def register(app: App) -> None:
@@ -105,7 +108,8 @@ def replay(
     publish_to
         Name of the target's stream to publish to.
     target
-        URL of the target's stream server; by default the same server.
+        URL of the target's stream server; by default the same server. The login of the record's
+        server is not sent to another one: it stands in this URL.
     target_namespace
         The target's namespace; by default the same.
     speed
@@ -126,7 +130,7 @@ def replay(
     goal = None
     url = None if archive_only else redis_url(redis, data)
     if publish_to is not None:
-        goal = _goal(loaded, publish_to, target or url, target_namespace, speed)
+        goal = _goal(loaded, publish_to, target, url, target_namespace, speed)
     selection = _selection(names, from_, to, stream, type_, job, project, goal)
     folder = archive or _archive_directory(loaded, data)
 
@@ -157,13 +161,22 @@ def _archive_directory(config: Config, data: Path | None) -> Path:
 
 
 def _goal(
-    config: Config, stream: str, url: str | None, namespace: str | None, speed: float | None
+    config: Config,
+    stream: str,
+    target: str | None,
+    source: str | None,
+    namespace: str | None,
+    speed: float | None,
 ) -> Target:
+    url = target or source
     if url is None:
         raise Failure("--publish-to needs --target with --archive-only", USAGE)
     there = topology(msgspec.structs.replace(config, namespace=namespace or config.namespace))
     _check_names("--publish-to", [stream], there)
-    return Target(stream, url, there, speed)
+    # $CARBON_REDIS_PASSWORD is of the server that the record is read from, where there is one.
+    here = source is None or same_server(url, source)
+    environment = {name: value for name, value in os.environ.items() if here or name not in LOGIN}
+    return Target(stream, url, there, speed, environment)
 
 
 def _selection(
@@ -341,7 +354,7 @@ async def _publish(
             if publishing.undecodable:
                 output.hint(f"{publishing.undecodable} left out that cannot be decoded")
 
-    await with_server(goal.url, use)
+    await with_server(goal.url, use, goal.environment)
 
 
 async def _refuse_the_same(

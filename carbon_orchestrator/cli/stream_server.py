@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,14 +37,17 @@ def topology(config: Config) -> Topology:
     return Topology(Partition(config.namespace), config.site_pools)
 
 
-async def with_server(url: str, use: Callable[[Redis], Awaitable[Any]]) -> Any:
-    """`use` with a connection; a server that cannot be used is told in one line."""
+async def with_server(
+    url: str, use: Callable[[Redis], Awaitable[Any]], environment: Mapping[str, str] = os.environ
+) -> Any:
+    """`use` with a connection; a server that cannot be used is told in one line. `environment`:
+    what completes the URL."""
     from redis.exceptions import BusyLoadingError
 
     from streams.connection import connect
 
     where = shown(url)
-    redis = connect(completed(url), timeout=PATIENCE_SECONDS)
+    redis = connect(completed(url, environment), timeout=PATIENCE_SECONDS)
     try:
         return await use(redis)
     except Refused as error:

@@ -45,10 +45,12 @@ async def submit_all(
         for job in source:  # shared: each of us takes the next
             index = len(made)
             made.append(None)
-            named = None if key is None else f"{key}-{index}"
+            own = job.get("key")  # which may be None
+            if own is None and key is not None:
+                own = f"{key}-{index}"
             body = {name: value for name, value in job.items() if name not in _BESIDE}
             try:
-                made[index] = await submit(body, job.get("key", named), job.get("traceparent"))
+                made[index] = await submit(body, own, job.get("traceparent"))
             except (InvalidRequest, Conflict) as error:  # about this job alone
                 errors[index] = error
             except OrchestratorError as error:

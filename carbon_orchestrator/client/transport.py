@@ -19,6 +19,7 @@ from yarl import URL
 
 from carbon_orchestrator import __version__
 from carbon_orchestrator.client.errors import OrchestratorError, Unavailable, of_problem
+from carbon_orchestrator.redaction import text as redacted
 from streams.retry import backoff
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -51,7 +52,9 @@ class Transport:
     def __init__(
         self, url: str | None, api_key: str | None, *, timeout: float, patience: float
     ) -> None:
-        self.url = _address(url or os.environ.get("CARBON_URL") or DEFAULT_URL)
+        self._base = _address(url or os.environ.get("CARBON_URL") or DEFAULT_URL)
+        #: As it may be shown: without a login for a proxy.
+        self.url = str(URL(self._base).with_user(None)).rstrip("/")
         key = os.environ.get("CARBON_API_KEY", "") if api_key is None else api_key
         self._headers = {"User-Agent": f"carbon-orchestrator/{__version__}", **_bearer(key.strip())}
         self._timeout = aiohttp.ClientTimeout(total=timeout)
@@ -102,7 +105,7 @@ class Transport:
         body: bytes | None,
         headers: Mapping[str, str],
     ) -> Answer:
-        url = URL(self.url + path, encoded=True).with_query(query)
+        url = URL(self._base + path, encoded=True).with_query(query)
         async with session.request(
             method, url, data=body, headers=headers, allow_redirects=False
         ) as response:
@@ -196,7 +199,7 @@ def _address(url: str) -> str:
     except ValueError:
         known = False
     if not known or parsed.query_string or parsed.fragment:
-        raise ValueError(f"{url!r} is no gateway's address; write it like {DEFAULT_URL}")
+        raise ValueError(f"{redacted(url)!r} is no gateway's address; write it like {DEFAULT_URL}")
     return str(parsed).rstrip("/")
 
 

@@ -44,6 +44,7 @@ class Connection(web.RequestHandler):
         self._content: StreamReader | None = None
         self._blocked: tuple[float, int] | None = None  # since when, with how many bytes unsent
         self._refused = False
+        self._wire: asyncio.Transport | None = None  # also once aiohttp has let go of it
 
     # -- the phases ------------------------------------------------------------------------------
 
@@ -73,16 +74,16 @@ class Connection(web.RequestHandler):
 
     def cut_off(self) -> None:
         """End it; who is still sending a request is told why."""
-        if self.transport is None:
+        if self._wire is None:
             return
-        if self.phase == "idle" or self._blocked is not None:
-            self.transport.abort()
+        if self.transport is None or self.phase == "idle" or self._blocked is not None:
+            self._wire.abort()
         else:
             self._say(408, "too-slow", "the request took too long to arrive")
 
     def refuse(self, transport: asyncio.Transport) -> None:
         """Say that there are too many connections, and close it."""
-        self._refused, self.transport = True, transport
+        self._refused, self.transport, self._wire = True, transport, transport
         self._say(503, "too-many-connections", "try again in a second")
 
     def _say(self, status: int, kind: str, detail: str) -> None:
@@ -95,14 +96,18 @@ class Connection(web.RequestHandler):
         )
         self.transport.write(head.encode() + body)
         self.transport.close()
+        # Which waits for ever for one who does not read.
+        asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.transport.abort)
 
     # -- asyncio's side --------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        wire = cast(asyncio.Transport, transport)  # uvloop's is none by inheritance
         if self.house.admit(self):
+            self._wire = wire
             super().connection_made(transport)
         else:
-            self.refuse(cast(asyncio.Transport, transport))  # uvloop's is none by inheritance
+            self.refuse(wire)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.house.lose(self)

@@ -59,26 +59,27 @@ class Reading:
         shown: list[dict[str, Any]] = []
         for _ in range(1 if project is None else _MOST_PAGES):
             size = limit if project is None else _PAGE
-            places, more = await self._places(states, size, at)
+            places, following = await self._places(states, size, at)
             if not places:
                 return shown, None
             keys = [self._topology.record(job_id) for _, job_id in places]
             records = await GATHER(self._redis, keys, list(SUMMARY_FIELDS))
             for number, (place, row) in enumerate(zip(places, records, strict=True), 1):
-                job, at = summary(place[1], row), place
+                job = summary(place[1], row)
                 if job is not None and project in (None, job["project"]):
                     shown.append(job)
                 if project is not None and len(shown) == limit:
-                    following = more or number < len(places)
-                    return shown, _cursor(*place) if following else None
-            if not more:
+                    more = number < len(places) or following is not None
+                    return shown, _cursor(*place) if more else None
+            if following is None:
                 return shown, None
+            at = places[-1] if project is None else _between(places[-1], following)
         return shown, None if at is None else _cursor(*at)
 
     async def _places(
         self, states: list[str], limit: int, before: tuple[int, str] | None
-    ) -> tuple[list[tuple[int, str]], bool]:
-        """Submission times and ids of the next jobs, and whether there are more."""
+    ) -> tuple[list[tuple[int, str]], tuple[int, str] | None]:
+        """Submission times and ids of the next jobs, and those of the one after them."""
         # Jobs of the same millisecond as the cursor are read again and skipped, however many.
         most = limit + 1 if before is None else limit * 2 + 501
         while True:
@@ -105,7 +106,7 @@ class Reading:
         found = sorted((place for row in read for place in row), reverse=True)
         if before is not None:
             found = [each for each in found if each < before]
-        return found[:limit], len(found) > limit
+        return found[:limit], found[limit] if len(found) > limit else None
 
     async def counts(self) -> dict[str, int]:
         """How many jobs are on record in each state."""
@@ -153,6 +154,18 @@ class Reading:
 
     async def dead_letters(self) -> int:
         return int(await self._redis.xlen(self._topology.dead_letters))
+
+
+def _between(place: tuple[int, str], following: tuple[int, str]) -> tuple[int, str]:
+    """A place after which `following` is the next: it does not tell the id in `place`, which may
+    be of a job that whoever gets the cursor must not know of."""
+    score, job_id = place
+    if following[0] < score:
+        return score, ""
+    length = 1
+    while job_id[:length] <= following[1]:
+        length += 1
+    return score, job_id[:length]
 
 
 def _cursor(score: int, job_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from typing import Any
 
@@ -161,13 +162,16 @@ async def test_pages_of_a_project_show_each_of_its_jobs_once(
     keys = Keys(house)
     mine, theirs = [await keys.make("submit", "read", project=each) for each in ("m", "t")]
     await house.gateway(require_keys=True)
-    own = set()
+    monkeypatch.setattr(Runtime, "now", lambda self: moment)
+    moment = wall_ms()
+    own: set[str] = set()
+    others: set[str] = set()
     for number in range(40):
+        moment += number % 7 == 0  # several jobs in one millisecond
         answer = await keys.submit(mine if number % 4 == 0 else theirs)
-        if number % 4 == 0:
-            own.add(answer.body["id"])
+        (own if number % 4 == 0 else others).add(answer.body["id"])
     shown: list[str] = []
-    cursor = ""
+    cursor = known = ""
     sizes = []
     for _ in range(50):
         page = (await keys.http(mine, "GET", f"/jobs?limit=3{cursor}")).body
@@ -176,6 +180,8 @@ async def test_pages_of_a_project_show_each_of_its_jobs_once(
         if page["next"] is None:
             break
         cursor = f"&cursor={page['next']}"
+        known += base64.urlsafe_b64decode(page["next"] + "==").decode() + " "
+    assert not any(job_id in known for job_id in others), "cursors tell no foreign ids"
     assert max(sizes) < 3, "short"
     assert len(shown) == len(own)
     assert set(shown) == own

@@ -139,3 +139,18 @@ async def test_operations_lists_acts_and_starts_of_roles(
     assert (dropped["action"], dropped["subject"]) == ("dead-letter.drop", letter)
     assert "@" in dropped["who"]
     assert await run(letters, "operations", "--limit", "1") == [dropped]
+
+
+async def test_no_letter_gets_an_operator_to_write_where_nobody_reads(
+    letters: Deployment,
+) -> None:
+    # Whoever may add dead letters says himself where each is from.
+    names = letters.topology
+    for stream in ("seals", "operations", "deferrals", "dead-letters"):
+        await bury(letters, "forged", stream)
+    sealed = await letters.redis.xlen(names.seals)
+    done = await run(letters, "dead-letters", "retry", "--all", status=1)
+    assert done["retried"] == 0
+    assert await letters.redis.xlen(names.dead_letters) == 4
+    assert await letters.redis.xlen(names.seals) == sealed
+    assert await letters.redis.xlen(names.operations) == 0

@@ -193,6 +193,33 @@ async def test_no_stream_is_published_onto_itself(house: Deployment, capsys: Any
     assert await house.redis.xlen(house.topology.jobs) == before
 
 
+async def test_the_login_of_the_records_server_is_not_sent_to_another(
+    house: Deployment, deploy: Deploy, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    # The record's server asks for a login, the other one knows none and would refuse any.
+    await house.redis.acl_setuser(
+        "carbon-r", enabled=True, passwords=["+canary"], keys=["*"], categories=["+@all"]
+    )
+    try:
+        monkeypatch.setenv("CARBON_REDIS_USERNAME", "carbon-r")
+        monkeypatch.setenv("CARBON_REDIS_PASSWORD", "canary")
+        asked: list[bytes] = []
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            asked.append(await reader.read(4096))
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as other:
+            port = other.sockets[0].getsockname()[1]
+            url = f"redis://127.0.0.1:{port}"
+            there = ("--target", url, "--target-namespace", "other")
+            await replay(house, "--publish-to", "jobs", *there)
+        assert asked
+        assert not any(b"canary" in each for each in asked)
+    finally:
+        await house.redis.acl_deluser("carbon-r")
+
+
 async def test_a_closed_pipe_and_an_interruption_end_it_quietly(
     house: Deployment, deploy: Deploy
 ) -> None:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from deployment import Deploy, Deployment
 
 from carbon_orchestrator.config import Limits
+from carbon_orchestrator.gateway.connections import Connection
 from streams.testing import until
 
 QUICK = Limits(header_timeout=0.4, idle_timeout=0.6, body_rate=500)
@@ -206,3 +210,45 @@ async def test_what_is_no_request_is_a_problem_and_is_not_repeated(
     out, error = capfd.readouterr()
     for told in (body.decode(), out, error, caplog.text):
         assert "secret" not in told
+
+
+def _held(port: int) -> int:
+    """How many connections to the port the kernel has, as the gateway's side of them."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    held = [line.split() for line in lines]
+    return sum(local.endswith(f":{port:04X}") and state == "01" for _, local, _, state, *_ in held)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts connections as Linux tells them")
+@pytest.mark.parametrize("then", [b"GET / HTT", b"GET / HTTP/9.9\r\n\r\n"])
+async def test_one_who_reads_nothing_and_goes_on_asking_holds_no_connection(
+    deploy: Deploy, then: bytes
+) -> None:
+    house = deploy(limits=QUICK)
+    part = await house.gateway()
+    port = part.role.port
+    seen: list[Connection] = []
+    with socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect(("127.0.0.1", port))
+        deaf.setblocking(False)
+        # So many answers that some wait in the gateway, but not so many that it stops to write.
+        for _ in range(500):
+            deaf.send(b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+            await asyncio.sleep(0.01)
+            seen = list(part.role._connections._open)
+            if seen and seen[0].transport is not None and unsent(seen[0]) > 0:
+                break
+        assert seen
+        assert unsent(seen[0]) > 0
+        deaf.send(then)
+
+        async def gone() -> bool:
+            return _held(port) == 0
+
+        await until(gone, 10)
+
+
+def unsent(connection: Connection) -> int:
+    assert connection.transport is not None
+    return connection.transport.get_write_buffer_size()

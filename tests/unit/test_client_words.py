@@ -15,12 +15,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from cyclopts import App
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import carbon_orchestrator
 from carbon_orchestrator import Client, Job, Publisher, SyncClient
+from carbon_orchestrator.cli.faults import Failure, told
+from carbon_orchestrator.cli.gateway_client import GatewayClient
 from carbon_orchestrator.client import submission
+from carbon_orchestrator.client.batch import submit_all
 from carbon_orchestrator.client.errors import (
     Conflict,
     Forbidden,
@@ -384,3 +388,50 @@ async def test_a_gateway_that_is_not_there_ends_a_batch_early() -> None:
         "all-1",
         "all-2",
     ]
+
+
+@pytest.mark.parametrize("url", ["http://ada:canary-77@127.0.0.1:1", "ftp://ada:canary-77@h/"])
+def test_no_login_in_a_url_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def told() -> str:
+        try:
+            async with Client(url, api_key="", patience=0) as client:
+                try:
+                    await client.health()
+                finally:
+                    shown.append(f"{client!r} {client.url}")
+        except (ValueError, OrchestratorError) as error:
+            return str(error)
+        return ""
+
+    shown: list[str] = []
+    said = asyncio.run(told())
+    assert said
+    monkeypatch.delenv("CARBON_API_KEY", raising=False)
+    with pytest.raises(Failure) as failure:
+        GatewayClient(url).get("/health")
+    assert "canary-77" not in f"{said} {shown} {failure.value}"
+
+
+def test_words_of_others_do_not_rule_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    app = App()
+
+    @app.default
+    def fail() -> None:
+        raise Failure("the gateway says: \x1b]0;title\x07\x1b[2J\nand more")
+
+    assert told(app, []) == 1
+    said = capsys.readouterr().err
+    assert "\x1b" not in said
+    assert "\\x1b]0;title\\x07" in said
+
+
+async def test_jobs_with_no_key_of_their_own_get_one_by_their_place() -> None:
+    keys: list[str | None] = []
+
+    async def submit(body: Any, key: str | None, traceparent: str | None) -> Any:
+        keys.append(key)
+        return body
+
+    jobs = [{"type": "a"}, {"type": "a", "key": None}, {"type": "a", "key": "own"}]
+    await submit_all(submit, jobs, "all", 1)
+    assert keys == ["all-0", "all-1", "own"]
