@@ -29,6 +29,7 @@ from streams.keys import Partition
 JOBS = ("jobs.urgent", "jobs")
 INTENSITY, OPERATIONS, LETTERS = "intensity", "operations", "dead-letters"
 _LAST_INDEX = (1 << 20) - 1
+_LATER_MS = 3_660_000  # as streams/archiver.py waits at most, and a round of it
 DEFERRALS, COMPLETIONS, EMISSIONS = "deferrals", "completions", "emissions"
 
 
@@ -187,12 +188,15 @@ class Reading:
         yet. None where all are there."""
         if self.archive is None or self.redis is not None:
             return None
-        lasts = []
-        for stream in streams:
-            files = await to_thread.run_sync(self.archive.files, stream)
-            if files:
-                lasts.append(place_order(files[-1].last))
-        return min(lasts, default=None)
+        lasts = {
+            stream: place_order((await to_thread.run_sync(self.archive.files, stream))[-1].last)
+            for stream in await to_thread.run_sync(self.archive.streams)
+        }
+        if not lasts:
+            return None
+        # A stream of few entries is archived so much later than the others.
+        newest = max(lasts.values()) - place_order(f"{_LATER_MS}-0")
+        return min([newest, *(lasts[stream] for stream in streams if stream in lasts)])
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from streams.sealing import Sealer
 
 def source(house: Deployment, archive: Path | None = None, **more: Any) -> Source:
     folder = archive if archive is not None else house.data / "archive"
-    return Source(Partition(house.config.namespace), house.url, folder, **more)
+    return Source(Partition(house.config.namespace), archive=folder, **{"url": house.url, **more})
 
 
 async def audit(house: Deployment, noted: Head | None = None) -> dict[Kind, Tally]:

@@ -17,6 +17,7 @@ from carbon_orchestrator.audit.findings import Findings
 from carbon_orchestrator.audit.reading import Source, reading
 from carbon_orchestrator.audit.rebuild import NotEmpty
 from carbon_orchestrator.audit.sums import check_sums
+from carbon_orchestrator.audit.verify import verify
 from carbon_orchestrator.config import PoolConfig, ZoneConfig
 from carbon_orchestrator.events import CancelRequested, EmissionsRecorded, JobDispatched
 from streams.archive import Archive
@@ -251,6 +252,29 @@ async def test_an_archive_without_its_intensities_accuses_nobody(
     (count,) = findings.tallies["figures"].unchecked.values()
     assert count >= 2
     await ledger.runtime.aclose()
+
+
+async def test_an_archive_that_has_got_further_with_some_streams_accuses_nobody(
+    deploy: Deploy,
+) -> None:
+    house = deploy()
+    await house.intensity(HIGH)
+    await house.all()
+    await house.routing()
+    for _ in range(2):
+        await house.reach(await house.post("quick", urgency="urgent"), "completed")
+    await house.settled()
+    await house.stop()
+    await seal(house)
+    record = source(house)
+    assert record.archive is not None
+    async with connect(house.url) as client:
+        archiver = Archiver(client, Archive(record.archive, record.partition), record.partition)
+        for name in ("jobs.urgent", "completions", "emissions", "operations"):
+            assert await archiver.keep(name, Keep(0, 0)), name  # of the others there is too little
+    result = await verify(source(house, url=None), None, lambda part, count: None, apart=False)
+    assert divergences(result.tallies) == []
+    assert result.tallies["histories"].unchecked
 
 
 async def test_absurd_times_are_told_and_the_audit_goes_on(
