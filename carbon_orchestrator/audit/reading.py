@@ -117,7 +117,7 @@ class Reading:
                 elif isinstance(message.event, OperatorActed):
                     self._acted(message.event)
             if self.redis is not None:
-                await self._read_letters()
+                await self.read_letters()
         if intensities:
             await self.follow()
 
@@ -156,7 +156,8 @@ class Reading:
             if event.action == "dead-letter.retry":
                 self.put_back[stream] = self.put_back.get(stream, 0) + 1
 
-    async def _read_letters(self) -> None:
+    async def read_letters(self) -> None:
+        """Read what is among the dead letters by now."""
         async for page in self.history.pages(LETTERS):
             for _, fields in page:
                 named = dict(zip(fields[::2], fields[1::2], strict=False))

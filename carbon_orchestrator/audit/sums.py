@@ -83,9 +83,13 @@ async def _totals(reading: Reading, findings: Findings) -> Cut | None:
         findings.skip("totals", "they are of all times, not of a part")
     else:
         try:
-            return await cut(reading.redis, reading.topology)
+            there = await cut(reading.redis, reading.topology)
         except Unsettled as error:
             findings.skip("totals", str(error))
+        else:
+            # What was given up since the audit began is not in these totals.
+            await reading.read_letters()
+            return there
     return None
 
 

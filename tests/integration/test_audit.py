@@ -20,9 +20,11 @@ from carbon_orchestrator.audit.sums import check_sums
 from carbon_orchestrator.audit.verify import verify
 from carbon_orchestrator.config import PoolConfig, ZoneConfig
 from carbon_orchestrator.events import CancelRequested, EmissionsRecorded, JobDispatched
+from carbon_orchestrator.topology import CODEC
 from streams.archive import Archive
 from streams.archiver import Archiver, Keep
 from streams.connection import connect
+from streams.consumer import dead_letter
 from streams.keys import Partition
 from streams.sealing import Sealer
 from streams.testing import until
@@ -216,8 +218,16 @@ async def test_what_comes_during_an_audit_accuses_nobody(
     findings = Findings()
     await ledger.observe(0, 100.0)
     await ledger.ran(0, 60)
+    stream = ledger.topology.emissions
+    await ledger.redis.xgroup_create(stream, "accounting", "0")
     async with reading(Source(partition, server_url)) as view:
         await view.prepare()
+        ((_, ((entry_id, _),)),) = await ledger.redis.execute_command(
+            *("XREADGROUP", "GROUP", "accounting", "c", "STREAMS", stream, ">")
+        )
+        entry = CODEC.entry(stream, entry_id.decode(), (), 9)
+        letter = dead_letter(entry, "accounting", ledger.topology.dead_letters, "given up")
+        assert await ledger.committer.apply(letter)
         await ledger._emit(ledger.topology.intensity, CancelRequested(job_id="j"))
         await ledger.ran(0, 60, priced_by=await last_place(ledger))  # out of place, but seen
         await ledger.observe(0, 300.0)
