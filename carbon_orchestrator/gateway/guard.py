@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 
 import structlog
 from aiohttp import web
@@ -72,6 +73,9 @@ class Guard:
         self._host = host
         self._rates = Rates(limits.rate, limits.burst, time.monotonic)
         self._working = 0
+        #: How many of them are of each key; of one key at most half of all there may be.
+        self._of_key: Counter[str] = Counter()
+        self._most_of_key = max(1, limits.requests // 2)
 
     def check(self) -> None:
         """Raises Exposed where others could reach the gateway and there is no key that they could
@@ -129,9 +133,17 @@ class Guard:
         request[_CALLER] = known
         if known.key_id is None:
             return await handler(request)
+        response: web.StreamResponse
         grant = self._rates.take(known.key_id)
-        if grant.allowed:
-            response = await handler(request)
+        if grant.allowed and self._of_key[known.key_id] >= self._most_of_key:
+            response = problem(
+                429,
+                "too-many-requests",
+                f"{self._most_of_key} requests of this API key are being worked on already",
+                headers={"Retry-After": "1"},
+            )
+        elif grant.allowed:
+            response = await self._counted(known.key_id, request, handler)
         else:
             wait = max(1, math.ceil(grant.wait))
             response = problem(
@@ -142,6 +154,17 @@ class Guard:
             )
         response.headers.update(self._rates.headers(grant))
         return response
+
+    async def _counted(
+        self, key_id: str, request: web.Request, handler: Handler
+    ) -> web.StreamResponse:
+        self._of_key[key_id] += 1
+        try:
+            return await handler(request)
+        finally:
+            self._of_key[key_id] -= 1
+            if not self._of_key[key_id]:
+                del self._of_key[key_id]
 
     def _who(self, request: web.Request) -> Caller | Refusal:
         presented = presented_key(request.headers)

@@ -405,3 +405,32 @@ async def test_bodies_are_not_read_for_those_who_may_not_send_them(deploy: Deplo
     assert head.startswith(b"HTTP/1.1 401 ")
     writer.close()
     assert json.loads(await reader.read(4096))["status"] == 401
+
+
+async def test_slow_submissions_of_one_key_leave_room_for_others(deploy: Deploy) -> None:
+    house = deploy(limits=Limits(requests=4))
+    keys = Keys(house)
+    slow, other = await keys.make("submit", "read"), await keys.make("read")
+    part = await house.gateway(require_keys=True)
+    writers = []
+    head = f"POST /jobs HTTP/1.1\r\nHost: a\r\nX-API-Key: {slow}\r\nContent-Length: 99\r\n"
+    for _ in range(6):
+        _, writer = await asyncio.open_connection("127.0.0.1", part.role.port)
+        writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode())
+        writers.append(writer)
+
+    async def busy() -> bool:
+        return (await keys.http(slow, "GET", "/jobs")).status == 429
+
+    await until(busy)
+    refused = await keys.http(slow, "GET", "/jobs")
+    assert refused.headers["Retry-After"] == "1"
+    assert "worked on already" in refused.body["detail"]
+    assert (await keys.http(other, "GET", "/jobs")).status == 200
+    for writer in writers:
+        writer.close()
+
+    async def free() -> bool:
+        return (await keys.http(slow, "GET", "/jobs")).status == 200
+
+    await until(free)
