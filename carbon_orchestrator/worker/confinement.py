@@ -194,8 +194,12 @@ def _identity(where: str, job_type: JobType, directories: Path) -> Identity | No
         )
     groups = tuple(os.getgrouplist(entry.pw_name, gid))
     identity = Identity(entry.pw_name, entry.pw_uid, gid, groups, entry.pw_dir)
+    try:  # before it is looked at: made later, it might be our own only, by our umask
+        directories.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{where}.user: cannot make {directories}: {error.strerror}") from None
     for folder in (directories, *directories.parents):
-        if folder.exists() and not _may_pass(identity, os.stat(folder)):
+        if not _may_pass(identity, os.stat(folder)):
             raise ConfigError(
                 f"{where}.user: {job_type.user!r} may not enter {folder}, above the jobs'"
                 f" directories: chmod o+x {folder}, or name another place with --data"

@@ -288,6 +288,18 @@ def test_a_directory_that_the_user_may_not_enter_is_refused_at_the_start(
 # -- refused at the start ----------------------------------------------------------------------
 
 
+@as_root
+def test_a_directory_yet_to_be_made_that_the_user_could_not_enter_is_refused_too(
+    open_folder: Path,
+) -> None:
+    before = os.umask(0o077)
+    try:
+        with pytest.raises(ConfigError, match="may not enter"):
+            confinement_of("types.t", sh("id", user=NOBODY), open_folder / "new" / "checkpoints")
+    finally:
+        os.umask(before)
+
+
 def test_only_root_can_give_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     with pytest.raises(ConfigError, match=r"types\.t\.user: only a worker that root runs"):
