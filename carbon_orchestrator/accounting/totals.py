@@ -56,8 +56,6 @@ METRICS = {
     "bounded_baseline_ug": "their baseline, µg CO2e",
 }
 METHOD, SOURCE = "method:", "source:"
-#: Events whose day gets totals.
-DATED = (Finish, EmissionsRecorded)
 GROUPS = ("day", "project", "type", "pool", "zone")
 #: Metrics that are summed up over all days too.
 EVER = frozenset(
@@ -193,6 +191,14 @@ def _totals(
                 yield topology.ever, metric + place, amount
 
 
+def days(event: Any) -> Iterator[str]:
+    """The days whose totals the event may add to."""
+    if isinstance(event, (Finish, EmissionsRecorded)):
+        yield day(event.at)
+    elif isinstance(event, EmissionsSettled):
+        yield from (row.day for row in (*event.restated, *event.bounded))
+
+
 def account(transaction: Transaction, topology: Topology, events: Sequence[Any], zone: str) -> None:
     """Add to `transaction` what these events count for, each of them once."""
     sums: defaultdict[tuple[str, str], int] = defaultdict(int)
@@ -202,5 +208,5 @@ def account(transaction: Transaction, topology: Topology, events: Sequence[Any],
     for (key, field), amount in sums.items():
         if amount:
             transaction.increment(key, field, amount)
-    for name in {day(event.at) for event in events if isinstance(event, DATED)}:
+    for name in {name for event in events for name in days(event)}:
         transaction.put(topology.days, int(name.replace("-", "")), name)

@@ -14,9 +14,8 @@ import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from carbon_orchestrator.accounting.totals import DATED, counted
+from carbon_orchestrator.accounting.totals import counted, days
 from carbon_orchestrator.audit.findings import Findings
-from carbon_orchestrator.clock import day
 from carbon_orchestrator.events import POOLS
 from carbon_orchestrator.topology import ACCOUNTING, Topology
 from streams.event import Entry, entry_order
@@ -133,8 +132,7 @@ class Sums:
             event = message.event
             for key, field, amount in counted(self._topology, event, self._zone):
                 self.hashes[key][field] += amount
-            if isinstance(event, DATED):
-                name = day(event.at)
+            for name in days(event):
                 self.days[name] = int(name.replace("-", ""))
 
 

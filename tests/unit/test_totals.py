@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from carbon_orchestrator.accounting.report import Row, report, to_csv
 from carbon_orchestrator.accounting.totals import (
-    DATED,
     EVER,
     METHOD,
     METRICS,
@@ -224,7 +223,7 @@ async def test_any_order_batching_and_repetition_gives_the_sum_of_the_parts(
         assert nonzero(ever) == {
             name: amount for name, amount in expected(all_events).items() if name in EVER
         }
-        dated = {day(each.at) for each in all_events if isinstance(each, DATED)}
+        dated = {name for each in all_events for name in days(each)}
         assert {each.decode() for each in await redis.zrange(topology.days, 0, -1)} == dated
     finally:
         await redis.unlink(stream, *[k async for k in redis.scan_iter(topology.partition.key("*"))])
