@@ -21,6 +21,7 @@ from carbon_orchestrator.accounting.totals import (
     account,
     burnt,
     changed,
+    days,
     ended,
 )
 from carbon_orchestrator.clock import day
@@ -208,14 +209,14 @@ async def test_any_order_batching_and_repetition_gives_the_sum_of_the_parts(
                 account(change, topology, batch, "here")
                 done.append(change)
             await committer.commit(done)
-        days = {name: await redis.hgetall(topology.totals(name)) for name in DAYS}  # type: ignore[misc]
-        assert whole(report(days, ())) == expected(all_events)
+        hashes = {name: await redis.hgetall(topology.totals(name)) for name in DAYS}  # type: ignore[misc]
+        assert whole(report(hashes, ())) == expected(all_events)
         for by in (("day",), ("project",), ("type", "pool"), ("day", "zone", "project")):
-            assert whole(report(days, by)) == expected(all_events), by
+            assert whole(report(hashes, by)) == expected(all_events), by
         for kind in ("a", "b"):
             fields = await redis.hgetall(topology.durations(kind, "eco"))  # type: ignore[misc]
             assert Learned.parse(fields) == taught(all_events, kind)
-        for row in report(days, ("day",)):
+        for row in report(hashes, ("day",)):
             assert whole([row]) == expected(all_events, row.group["day"])
         ever: Counter[str] = Counter()
         for field, value in (await redis.hgetall(topology.ever)).items():  # type: ignore[misc]
