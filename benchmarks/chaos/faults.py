@@ -118,6 +118,7 @@ class Faults:
         """The primary dies with writes that have not reached the replica, which takes over."""
         await self.house.delay_replication(_REPLICATION_DELAY_MS)
         await asyncio.sleep(strike.seconds / 2)
+        await self.house.in_step()  # it may have begun anew when the primary was restarted
         await self.house.fail_over()
         await asyncio.sleep(strike.amount)
         await self.house.attach()

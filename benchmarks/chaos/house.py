@@ -8,9 +8,11 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import anyio
+from redis.exceptions import BusyLoadingError
 
 from benchmarks.chaos.load import trace
 from benchmarks.chaos.network import Network
@@ -130,8 +132,18 @@ class House(Deployment):
             await primary.config_set("repl-diskless-sync-delay", 0)
             await client.config_set("repl-diskless-sync-delay", 0)
             await client.execute_command("REPLICAOF", "127.0.0.1", port)
+        await self.in_step()
+
+    async def in_step(self) -> None:
+        """Wait until the replica has what the primary has, as whoever lets it take over does.
+        TimeoutError."""
+        assert self.replica is not None
+        async with connect(self.replica.url) as client:
             with anyio.fail_after(_PATIENCE_SECONDS):
-                while (await client.info("replication"))["master_link_status"] != "up":
+                while True:
+                    with suppress(BusyLoadingError):
+                        if (await client.info("replication"))["master_link_status"] == "up":
+                            return
                     await anyio.sleep(0.05)
 
     async def delay_replication(self, milliseconds: float) -> None:
