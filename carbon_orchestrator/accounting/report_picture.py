@@ -8,27 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from carbon_orchestrator.accounting.report import Row
+from carbon_orchestrator.pictures import canvas
 
 _GREY, _GREEN, _DARK = "#c9cdd2", "#2e9e5b", "#30343b"
 _UNITS = ((10**12, "t"), (10**9, "kg"), (10**6, "g"), (10**3, "mg"), (1, "µg"))
-SUFFIXES = (".svg", ".png")
 _MOST_DAYS = 92  # drawn one by one; more are drawn by weeks
-
-
-class PictureError(Exception):
-    """The picture cannot be drawn; the message says what to do."""
-
-
-def check(path: Path) -> None:
-    """Raises PictureError where `draw` would."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise PictureError(f"{path}: a picture is {' or '.join(SUFFIXES)}; name it so")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise PictureError(
-            "a picture needs matplotlib; install carbon-orchestrator[plot], or leave --plot out"
-        ) from None
 
 
 def draw(path: Path, rows: Sequence[Row], title: str) -> None:
@@ -36,11 +20,7 @@ def draw(path: Path, rows: Sequence[Row], title: str) -> None:
     ValueError where there are none."""
     if not rows:
         raise ValueError("no days to draw")
-    check(path)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    pyplot = canvas(path)
 
     days = [datetime.fromisoformat(row.group["day"]).replace(tzinfo=UTC) for row in rows]
     step = 1 if (max(days) - min(days)).days <= _MOST_DAYS else 7

@@ -48,8 +48,9 @@ def report(
         Last day.
     """
     from carbon_orchestrator.accounting.report import to_csv
-    from carbon_orchestrator.accounting.report_picture import PictureError, check, draw
+    from carbon_orchestrator.accounting.report_picture import draw
     from carbon_orchestrator.cli import report_text
+    from carbon_orchestrator.pictures import PictureError, check
 
     if csv and json:
         raise Failure("--csv or --json, not both", USAGE)

@@ -6,7 +6,7 @@ import gc
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio
 import msgspec
@@ -19,6 +19,11 @@ from carbon_orchestrator.config import Config, PolicyName, load
 from carbon_orchestrator.data_dir import default_data_dir
 from carbon_orchestrator.events import Pool
 from carbon_orchestrator.runtime import Runtime
+
+if TYPE_CHECKING:
+    from carbon_orchestrator.scaler.component import ScalerRole
+    from carbon_orchestrator.worker.component import WorkerRole
+    from carbon_orchestrator.worker.guardian import Guardian
 
 Redis = Annotated[str, Parameter(env_var="CARBON_REDIS_URL", help="URL of the stream server")]
 ConfigFile = Annotated[
@@ -188,6 +193,20 @@ def serve(
     run_async(main)
 
 
+def guarded(
+    role: WorkerRole | ScalerRole, guardian: Guardian
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """The role's `run`, which closes its guardian in the end."""
+
+    async def run() -> None:
+        try:
+            await role.run()
+        finally:
+            guardian.close()
+
+    return run
+
+
 def gateway(
     *,
     redis: Redis = DEFAULT_REDIS,
@@ -263,15 +282,9 @@ def worker(
         guardian = Guardian()
         guardian.start()
         folder = data or default_data_dir()
-        role = WorkerRole(runtime, pool, folder, guardian, slots=slots, zone=zone)
-
-        async def run() -> None:
-            try:
-                await role.run()
-            finally:
-                guardian.close()
-
-        return run
+        return guarded(
+            WorkerRole(runtime, pool, folder, guardian, slots=slots, zone=zone), guardian
+        )
 
     serve(redis, config, log_level, part, sets_clock=False)
 

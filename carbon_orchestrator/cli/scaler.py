@@ -9,7 +9,14 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from carbon_orchestrator.cli.faults import USAGE, Failure
-from carbon_orchestrator.cli.roles import DEFAULT_REDIS, ConfigFile, LogLevel, Redis, serve
+from carbon_orchestrator.cli.roles import (
+    DEFAULT_REDIS,
+    ConfigFile,
+    LogLevel,
+    Redis,
+    guarded,
+    serve,
+)
 from carbon_orchestrator.data_dir import default_data_dir
 from carbon_orchestrator.events import POOLS, Pool
 from carbon_orchestrator.runtime import Runtime
@@ -75,14 +82,7 @@ def scaler(
             role = scaler_of_processes(
                 runtime, guardian, folder, config, pools=chosen, zone=zone, log_level=log_level
             )
-
-            async def run() -> None:
-                try:
-                    await role.run()
-                finally:
-                    guardian.close()
-
-            return run
+            return guarded(role, guardian)
         if actuator == "kubernetes":
             from carbon_orchestrator.scaler.cluster import Access, Cluster
             from carbon_orchestrator.scaler.kubernetes import Deployments

@@ -110,11 +110,11 @@ def simulate(
         FILE[:COLUMN], a CSV file of gCO2e/kWh, gzipped if it ends in .gz. The column is a
         header or a number from 1. A file without times needs --carbon-start and --carbon-step.
     """
+    from carbon_orchestrator.pictures import PictureError, check
     from carbon_orchestrator.signal.csv_trace import path_and_column
     from carbon_orchestrator.simulation.compare import compare, fitting, idealise, span
     from carbon_orchestrator.simulation.engine import Setup
     from carbon_orchestrator.simulation.forecasts import ForecastError, Wish
-    from carbon_orchestrator.simulation.picture import PictureError, check
     from carbon_orchestrator.simulation.workload import Options, WorkloadError
 
     try:

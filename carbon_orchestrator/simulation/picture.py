@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from carbon_orchestrator.pictures import canvas
 from carbon_orchestrator.router.curve import Values
 from carbon_orchestrator.simulation.fate import Fate
 from carbon_orchestrator.simulation.results import Outcome
@@ -16,23 +17,6 @@ from carbon_orchestrator.simulation.traces import Trace
 
 _WEEK_MS = 7 * 86_400_000
 _GREY, _GREEN, _DARK = "#9aa0a6", "#2e9e5b", "#30343b"
-SUFFIXES = (".svg", ".png")
-
-
-class PictureError(Exception):
-    """The picture cannot be drawn; the message says what to do."""
-
-
-def check(path: Path) -> None:
-    """Raises PictureError where `draw` would."""
-    if path.suffix.lower() not in SUFFIXES:
-        raise PictureError(f"{path}: a picture is {' or '.join(SUFFIXES)}; name it so")
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise PictureError(
-            "a picture needs matplotlib; install carbon-orchestrator[plot], or leave --plot out"
-        ) from None
 
 
 def power(fates: Sequence[Fate], start: int, end: int, step_ms: int) -> Values:
@@ -70,11 +54,7 @@ def draw(
 
     `runs` holds the fates by policy, "run_now" among them. Raises PictureError, OSError.
     """
-    check(path)
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    pyplot = canvas(path)
 
     best = max(outcomes, key=lambda each: each.saved).policy
     start, end = busiest(runs["run_now"], trace)

@@ -12,6 +12,7 @@ from carbon_orchestrator.accounting import report_picture
 from carbon_orchestrator.accounting.report import Row
 from carbon_orchestrator.accounting.totals import METRICS
 from carbon_orchestrator.cli.report_text import read, remarks, table, total
+from carbon_orchestrator.pictures import PictureError
 
 SUMS = {
     "attempts": 12,
@@ -101,5 +102,5 @@ def test_a_picture_of_the_days(tmp_path: Path, days: int) -> None:
     assert ("a week" if days == 200 else "a day") in drawn
     report_picture.draw(tmp_path / "again.svg", rows, "a title")
     assert (tmp_path / "again.svg").read_text() == drawn
-    with pytest.raises(report_picture.PictureError, match=r"\.svg or \.png"):
+    with pytest.raises(PictureError, match=r"\.svg or \.png"):
         report_picture.draw(tmp_path / "report.pdf", rows, "a title")

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from small_grids import FAST_ONLY, HOUR, NOW, config, job, trace
 
+from carbon_orchestrator import pictures
+from carbon_orchestrator.pictures import PictureError
 from carbon_orchestrator.simulation import forecasts, picture
 from carbon_orchestrator.simulation.compare import Comparison, compare, fitting, idealise, span
 from carbon_orchestrator.simulation.engine import Setup
-from carbon_orchestrator.simulation.picture import PictureError
 from carbon_orchestrator.simulation.results import as_json, write_csv
 from carbon_orchestrator.simulation.workload import WorkloadError
 
@@ -122,13 +123,13 @@ def test_a_picture(compared: Comparison, tmp_path: Path) -> None:
 
 def test_a_picture_of_another_kind(tmp_path: Path) -> None:
     with pytest.raises(PictureError, match=r"a picture is \.svg or \.png"):
-        picture.check(tmp_path / "out.pdf")
+        pictures.check(tmp_path / "out.pdf")
 
 
 def test_a_picture_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(PictureError, match=r"install carbon-orchestrator\[plot\]"):
-        picture.check(tmp_path / "out.svg")
+        pictures.check(tmp_path / "out.svg")
 
 
 def test_the_busiest_week() -> None:
