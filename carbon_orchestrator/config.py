@@ -142,6 +142,7 @@ class Limits(_Section, frozen=True):
     burst: int = 200  # that it may make at once
     share: float = 0.5  # of max_waiting, that the unfinished jobs of one API key may take up
     requests: int = 512  # that one gateway works on at a time
+    live: int = 200  # event streams and followed logs that it serves besides
     connections: int = 1024  # that one gateway keeps open
     header_timeout: str | float = "10s"  # for the headers of a request to arrive
     body_rate: int = 1000  # bytes a second at which its body must, after header_timeout
@@ -332,7 +333,7 @@ def _check_limits(where: str, limits: Limits) -> None:
         raise ConfigError(f"{where}.rate must be above 0 and at most 1000000 requests a second")
     if not 0 < limits.share <= 1:
         raise ConfigError(f"{where}.share must be above 0 and at most 1")
-    for field in ("burst", "requests", "connections", "body_rate"):
+    for field in ("burst", "requests", "live", "connections", "body_rate"):
         if not 1 <= getattr(limits, field) <= 1_000_000:
             raise ConfigError(f"{where}.{field} must be 1 to 1000000")
     for field in ("header_timeout", "idle_timeout"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 from aiohttp import web
@@ -58,6 +60,26 @@ def lacking(*scopes: str) -> web.Response:
     )
 
 
+class Places:
+    """How many requests of a kind are worked on; of one key at most half of all there may be."""
+
+    def __init__(self, limit: int, what: str) -> None:
+        self.limit, self.what = limit, what
+        self.taken = 0
+        self.of_key: Counter[str] = Counter()
+        self.most_of_key = max(1, limit // 2)
+
+    @contextmanager
+    def counted(self, key_id: str) -> Iterator[None]:
+        self.of_key[key_id] += 1
+        try:
+            yield
+        finally:
+            self.of_key[key_id] -= 1
+            if not self.of_key[key_id]:
+                del self.of_key[key_id]
+
+
 class Guard:
     """Lets requests in, or says why not. `require_keys`: from loopback, too; `insecure`: nobody
     needs a key, wherever the gateway listens."""
@@ -72,10 +94,8 @@ class Guard:
         self._insecure = insecure
         self._host = host
         self._rates = Rates(limits.rate, limits.burst, time.monotonic)
-        self._working = 0
-        #: How many of them are of each key; of one key at most half of all there may be.
-        self._of_key: Counter[str] = Counter()
-        self._most_of_key = max(1, limits.requests // 2)
+        self._requests = Places(limits.requests, "requests")
+        self._long = Places(limits.live, "long-lived answers")
 
     def check(self) -> None:
         """Raises Exposed where others could reach the gateway and there is no key that they could
@@ -100,13 +120,14 @@ class Guard:
         route = self._route(request)
         if route is None:
             return await handler(request)  # which says 404 or 405
-        if not route.always and self._working >= self._limits.requests:
-            return unavailable(f"{self._limits.requests} requests are being worked on already")
-        self._working += 1
+        places = self._long if route.long else self._requests
+        if not route.always and places.taken >= places.limit:
+            return unavailable(f"{places.limit} {places.what} are being worked on already")
+        places.taken += 1
         try:
-            return await self._let_in(route, request, handler)
+            return await self._let_in(route, places, request, handler)
         finally:
-            self._working -= 1
+            places.taken -= 1
 
     @staticmethod
     def _route(request: web.Request) -> Route | None:
@@ -117,7 +138,7 @@ class Guard:
         return BY_PATH.get((method, resource.canonical))
 
     async def _let_in(
-        self, route: Route, request: web.Request, handler: Handler
+        self, route: Route, places: Places, request: web.Request, handler: Handler
     ) -> web.StreamResponse:
         known = self._who(request)
         if isinstance(known, Refusal):
@@ -135,15 +156,16 @@ class Guard:
             return await handler(request)
         response: web.StreamResponse
         grant = self._rates.take(known.key_id)
-        if grant.allowed and self._of_key[known.key_id] >= self._most_of_key:
+        if grant.allowed and places.of_key[known.key_id] >= places.most_of_key:
             response = problem(
                 429,
                 "too-many-requests",
-                f"{self._most_of_key} requests of this API key are being worked on already",
+                f"{places.most_of_key} {places.what} of this API key are being worked on already",
                 headers={"Retry-After": "1"},
             )
         elif grant.allowed:
-            response = await self._counted(known.key_id, request, handler)
+            with places.counted(known.key_id):
+                response = await handler(request)
         else:
             wait = max(1, math.ceil(grant.wait))
             response = problem(
@@ -154,17 +176,6 @@ class Guard:
             )
         response.headers.update(self._rates.headers(grant))
         return response
-
-    async def _counted(
-        self, key_id: str, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        self._of_key[key_id] += 1
-        try:
-            return await handler(request)
-        finally:
-            self._of_key[key_id] -= 1
-            if not self._of_key[key_id]:
-                del self._of_key[key_id]
 
     def _who(self, request: web.Request) -> Caller | Refusal:
         presented = presented_key(request.headers)

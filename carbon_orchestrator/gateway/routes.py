@@ -11,7 +11,8 @@ from carbon_orchestrator.gateway.keys import Scope
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """`scopes`: any of them will do, none are needed where it is empty. `bound`: whether a key
-    that is bound to a project may use it. `always`: answered however busy the gateway is."""
+    that is bound to a project may use it. `always`: answered however busy the gateway is. `long`:
+    its answer may go on for hours, so it takes one of the places for such (limits.live)."""
 
     method: str
     path: str
@@ -19,6 +20,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     scopes: tuple[Scope, ...] = ()
     bound: bool = True
     always: bool = False
+    long: bool = False
 
 
 ROUTES = (
