@@ -11,6 +11,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from carbon_orchestrator.gateway.carbon import Carbon
 from carbon_orchestrator.gateway.connections import Connection, Connections, Site
 from carbon_orchestrator.gateway.emissions import Emissions
 from carbon_orchestrator.gateway.grids import Grids
@@ -20,6 +21,8 @@ from carbon_orchestrator.gateway.house import House
 from carbon_orchestrator.gateway.jobs import Jobs
 from carbon_orchestrator.gateway.keyring import Keyring
 from carbon_orchestrator.gateway.metrics import Metrics
+from carbon_orchestrator.gateway.overview import Overview
+from carbon_orchestrator.gateway.pools import Pools
 from carbon_orchestrator.gateway.problems import problems
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.routes import ROUTES
@@ -67,7 +70,10 @@ class Gateway:
         )
         self._connections = Connections(limits, lambda why: self._metrics.ended.labels(why).inc())
         self._jobs = Jobs(runtime, reading, committer, self._held)
-        self._house = House(runtime, reading, grids, self._metrics, self._connections)
+        self._carbon = Carbon(runtime, reading, grids)
+        self._pools = Pools(runtime, reading)
+        self._overview = Overview(runtime, reading, grids, self._pools)
+        self._house = House(runtime, reading, grids, self._carbon, self._metrics, self._connections)
         self._emissions = Emissions(reading, grids)
         self.started = anyio.Event()
 
@@ -85,8 +91,11 @@ class Gateway:
             "list_jobs": self._jobs.list,
             "show_job": self._jobs.show,
             "cancel_job": self._jobs.cancel,
-            "carbon": self._house.carbon,
+            "carbon": self._carbon.show,
+            "carbon_history": self._carbon.history,
             "emissions": self._show_emissions,
+            "overview": self._overview.show,
+            "list_pools": self._pools.show_all,
         }
 
     async def _show_emissions(self, request: web.Request) -> web.StreamResponse:
@@ -125,6 +134,7 @@ class Gateway:
                 tasks.start_soon(self._connections.watch, stop)
                 tasks.start_soon(self._table.run, stop)
         finally:
+            self._guard.end_long()
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):
                 await runner.cleanup()
 

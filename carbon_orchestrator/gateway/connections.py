@@ -45,6 +45,7 @@ class Connection(web.RequestHandler):
         self._blocked: tuple[float, int] | None = None  # since when, with how many bytes unsent
         self._refused = False
         self._wire: asyncio.Transport | None = None  # also once aiohttp has let go of it
+        self.over: Stop | None = None  # of an answer that goes on
 
     # -- the phases ------------------------------------------------------------------------------
 
@@ -55,6 +56,7 @@ class Connection(web.RequestHandler):
     def end(self) -> None:
         """The request is answered, though the answer may still be on its way."""
         self.phase, self.since, self._content = "idle", self._now(), None
+        self.over = None
 
     def overdue(self, now: float, limits: Limits) -> Ended | None:
         """Why it is to be ended, if the other side has had its time."""
@@ -111,6 +113,8 @@ class Connection(web.RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self.house.lose(self)
+        if self.over is not None:
+            self.over.set()
         if self._refused:
             self.transport = None
         else:

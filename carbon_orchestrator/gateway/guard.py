@@ -7,11 +7,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import Limits
 from carbon_orchestrator.gateway.access import (
     Caller,
@@ -20,15 +22,18 @@ from carbon_orchestrator.gateway.access import (
     presented_key,
     stranger,
 )
+from carbon_orchestrator.gateway.connections import Connection
 from carbon_orchestrator.gateway.exposed import Exposed
 from carbon_orchestrator.gateway.keyring import Keyring
 from carbon_orchestrator.gateway.limits import Rates
 from carbon_orchestrator.gateway.problems import problem, unavailable
 from carbon_orchestrator.gateway.routes import BY_PATH, Route
+from streams.stop import Stop
 
 log = structlog.get_logger(__name__)
 
 _CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
+_OVER: web.RequestKey[Stop] = web.RequestKey("over", Stop)
 _NOBODY = Caller(name="", allowed=frozenset())
 _REALM = 'Bearer realm="carbon-orchestrator"'
 
@@ -36,6 +41,12 @@ _REALM = 'Bearer realm="carbon-orchestrator"'
 def caller(request: web.Request) -> Caller:
     """Who asks, once the guard has let them in."""
     return request[_CALLER]
+
+
+def over(request: web.Request) -> Stop:
+    """Of a request whose answer may go on for hours (Route.long): set when the client is gone,
+    when its key opens nothing any more, or when the gateway stops."""
+    return request[_OVER]
 
 
 def denied(refusal: Refusal) -> web.Response:
@@ -96,6 +107,8 @@ class Guard:
         self._rates = Rates(limits.rate, limits.burst, time.monotonic)
         self._requests = Places(limits.requests, "requests")
         self._long = Places(limits.live, "long-lived answers")
+        self._going_on: dict[Stop, str | None] = {}  # with whose key
+        self._stopping = False
 
     def check(self) -> None:
         """Raises Exposed where others could reach the gateway and there is no key that they could
@@ -152,6 +165,8 @@ class Guard:
                 403, "project-bound", f"this API key is bound to the project {known.project}"
             )
         request[_CALLER] = known
+        if route.long:
+            handler = partial(self._until_over, handler, known.key_id)
         if known.key_id is None:
             return await handler(request)
         response: web.StreamResponse
@@ -177,6 +192,26 @@ class Guard:
         response.headers.update(self._rates.headers(grant))
         return response
 
+    async def _until_over(
+        self, handler: Handler, key_id: str | None, request: web.Request
+    ) -> web.StreamResponse:
+        request[_OVER] = stop = Stop()
+        if self._stopping:
+            stop.set()
+        self._going_on[stop] = key_id
+        if isinstance(request.protocol, Connection):
+            request.protocol.over = stop
+        try:
+            return await handler(request)
+        finally:
+            del self._going_on[stop]
+
+    def end_long(self) -> None:
+        """End the answers that go on: the gateway stops."""
+        self._stopping = True
+        for each in list(self._going_on):
+            each.set()
+
     def _who(self, request: web.Request) -> Caller | Refusal:
         presented = presented_key(request.headers)
         if presented is not None:
@@ -193,5 +228,9 @@ class Guard:
         return refusal or Caller()
 
     def forget(self) -> None:
-        """Drop what is counted of keys that are gone."""
-        self._rates.keep(self._keyring.keys)
+        """Drop what is counted of keys that are gone, and end what goes on with such a key."""
+        keys, now = self._keyring.keys, wall_ms()
+        self._rates.keep(keys)
+        for stop, key_id in list(self._going_on.items()):
+            if key_id is not None and not (key_id in keys and keys[key_id].usable(now)):
+                stop.set()
