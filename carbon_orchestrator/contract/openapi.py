@@ -9,6 +9,7 @@ import msgspec
 
 from carbon_orchestrator import __version__
 from carbon_orchestrator.accounting.totals import GROUPS
+from carbon_orchestrator.contract import house_views
 from carbon_orchestrator.contract.views import SCHEMAS
 from carbon_orchestrator.gateway.emissions import FORMATS
 from carbon_orchestrator.gateway.jobs import LONGEST_KEY, MOST_LISTED
@@ -18,6 +19,7 @@ from carbon_orchestrator.lifecycle import STATES
 _REF = "#/components/schemas/{name}"
 _PROBLEM = "application/problem+json"
 _DAY = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "examples": ["2026-01-31"]}
+_TIME = {"type": "string", "format": "date-time", "examples": ["2026-01-31T18:00:00Z"]}
 _WHY: Mapping[int, str] = {
     400: "No request, or no JSON.",
     401: "No API key, or none that is known.",
@@ -127,6 +129,20 @@ _OPERATIONS: Mapping[str, _Operation] = {
         problems=(404,),
         parameters=(_query("zone", "the home zone by default", {"type": "string"}),),
     ),
+    "carbon_history": _Operation(
+        summary="The intensities of a zone in the past",
+        answers={200: "CarbonHistory"},
+        problems=(404, 422),
+        parameters=(
+            _query("zone", "the home zone by default", {"type": "string"}),
+            _query("from", "a day before `to` by default", _TIME),
+            _query("to", "now by default, on the grid clock", _TIME),
+        ),
+    ),
+    "overview": _Operation(summary="The deployment at a glance", answers={200: "Overview"}),
+    "list_pools": _Operation(
+        summary="The pools: their workers, what runs and waits in them", answers={200: "Pools"}
+    ),
     "emissions": _Operation(
         summary="Energy and emissions by group",
         answers={200: "Totals"},
@@ -172,7 +188,7 @@ def document() -> dict[str, Any]:
     for route in ROUTES:
         described = _OPERATIONS[route.operation]
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, described)
-    _, schemas = msgspec.json.schema_components(SCHEMAS, ref_template=_REF)
+    _, schemas = msgspec.json.schema_components((*SCHEMAS, *house_views.SCHEMAS), ref_template=_REF)
     return {
         "openapi": "3.1.0",
         "info": {

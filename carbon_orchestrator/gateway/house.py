@@ -1,4 +1,4 @@
-"""The state of the house over HTTP: health, metrics, and the grid."""
+"""The state of the house over HTTP: health and metrics."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 from aiohttp import web
 
 from carbon_orchestrator import __version__
+from carbon_orchestrator.gateway.carbon import Carbon
 from carbon_orchestrator.gateway.connections import Connections
 from carbon_orchestrator.gateway.grids import Grids
 from carbon_orchestrator.gateway.guard import caller
 from carbon_orchestrator.gateway.metrics import CONTENT_TYPE, Metrics
-from carbon_orchestrator.gateway.problems import answer, problem
+from carbon_orchestrator.gateway.problems import answer
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.routes import ROUTES
 from carbon_orchestrator.runtime import Runtime
@@ -37,12 +38,14 @@ class House:
         runtime: Runtime,
         reading: Reading,
         grids: Grids,
+        carbon: Carbon,
         metrics: Metrics,
         connections: Connections,
     ) -> None:
         self._runtime = runtime
         self._reading = reading
         self._grids = grids
+        self._carbon = carbon
         self._metrics = metrics
         self._connections = connections
         self._told = (-_TOLD_SECONDS, "")
@@ -81,7 +84,7 @@ class House:
         alive = {each.stream for each in groups if each.live}
         name, readers = self._runtime.topology.partition.name, self._runtime.topology.readers
         missing = [role for role, streams in readers.items() if alive.isdisjoint(streams)]
-        grid = await self._grid()
+        grid = await self._carbon.view()
         grid.pop("forecast", None)
         status = "degraded" if missing or grid["signal"] == "none" else "ok"
         self._told = time.monotonic(), status
@@ -121,18 +124,3 @@ class House:
         metrics.emissions.sums = await self._reading.ever()
         metrics.connections.set(len(self._connections))
         return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
-
-    async def carbon(self, request: web.Request) -> web.Response:
-        """A zone's intensity, band and forecast."""
-        zone = request.query.get("zone", self._grids.home.zone)
-        if zone not in self._grids.zones:
-            known = ", ".join(self._grids.zones)
-            return problem(404, "unknown-zone", f"no such zone; known: {known}")
-        return answer(await self._grid(zone))
-
-    async def _grid(self, zone: str = "") -> dict[str, Any]:
-        clock, zone = self._runtime.clock, zone or self._grids.home.zone
-        view = self._grids.view(zone, clock, clock.now())
-        if view["signal"] == "none" and (why := await self._reading.silence(zone)):
-            view["unusable"] = f"{view['unusable']}: {why}"
-        return view

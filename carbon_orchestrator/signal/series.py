@@ -55,12 +55,23 @@ class Series:
 
     def at(self, time: int) -> float | None:
         """Intensity at `time`, None where unknown."""
+        point = self.holding(time)
+        return None if point is None else point[1]
+
+    def holding(self, time: int) -> tuple[int, float] | None:
+        """The point, (its time, gCO2e/kWh), that holds at `time`, None where unknown."""
         index = bisect_right(self._times, time) - 1
-        return self._values[index] if index >= 0 and time < self._until(index) else None
+        known = index >= 0 and time < self._until(index)
+        return (self._times[index], self._values[index]) if known else None
 
     def values_between(self, start: int, end: int) -> list[float]:
         """Values of the points with start <= time <= end, oldest first."""
         return self._values[bisect_left(self._times, start) : bisect_right(self._times, end)]
+
+    def points_between(self, start: int, end: int) -> list[tuple[int, float]]:
+        """(time, gCO2e/kWh) of the points with start <= time <= end, oldest first."""
+        first, last = bisect_left(self._times, start), bisect_right(self._times, end)
+        return list(zip(self._times[first:last], self._values[first:last], strict=True))
 
     def pieces(self, start: int, end: int) -> Iterator[tuple[float, int]]:
         """(intensity, milliseconds) of each known stretch of [start, end)."""

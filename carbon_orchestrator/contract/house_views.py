@@ -1,0 +1,110 @@
+"""What the gateway answers about the deployment as a whole, as schemas."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from carbon_orchestrator.contract.views import Time
+from carbon_orchestrator.events import Pool
+from carbon_orchestrator.lifecycle import State
+
+
+class PastIntensity(msgspec.Struct, kw_only=True):
+    """An intensity from `time` on, gCO2e/kWh."""
+
+    time: Time
+    intensity: float
+    estimated: bool
+    simulated: bool
+
+
+class CarbonHistory(msgspec.Struct, kw_only=True):
+    """`low`, `high`: the limits of the bands as they are now; `step_ms`: where there are too many
+    points for one answer, they are means over so long each, else null."""
+
+    zone: str
+    unit: str
+    kind: str | None
+    low: float | None
+    high: float | None
+    step_ms: int | None
+    points: list[PastIntensity]
+
+
+class Sized(msgspec.Struct, kw_only=True):
+    """The last change of a pool's size."""
+
+    workers: int
+    reason: str
+    at: Time
+
+
+class PoolState(msgspec.Struct, kw_only=True):
+    """`zone` is null for the home zone; `slots`: jobs that its live workers run at once;
+    `waiting`: jobs handed to it that no worker has taken, null where the server cannot tell."""
+
+    site: str
+    pool: Pool
+    zone: str | None
+    workers: int
+    slots: int
+    running: int
+    waiting: int | None
+    sized: Sized | None
+
+
+class Pools(msgspec.Struct, kw_only=True):
+    pools: list[PoolState]
+
+
+class EmissionsEver(msgspec.Struct, kw_only=True):
+    """Of all days since `since`, by the intensities known by now. `simulated`: whether the grid of
+    the last day, or of now, is made up."""
+
+    emitted_ug: Annotated[int, Meta(description="µg CO2e")]
+    baseline_ug: Annotated[int, Meta(description="µg CO2e")]
+    avoided_ug: Annotated[int, Meta(description="baseline less emitted, µg CO2e")]
+    energy_mj: Annotated[int, Meta(description="mJ")]
+    since: Annotated[str | None, Meta(description="the first day, on the grid clock")]
+    baseline: Annotated[str, Meta(description="what the baseline is, in words")]
+    simulated: bool
+
+
+class OldestWait(msgspec.Struct, kw_only=True):
+    """The job that was submitted first of those that wait. `waits_ms`: grid time."""
+
+    id: str
+    state: State
+    submitted_at: Time
+    waits_ms: int
+
+
+class Rates(msgspec.Struct, kw_only=True):
+    """Jobs a minute of wall time, by the last minute."""
+
+    submitted_per_min: float
+    completed_per_min: float
+
+
+class RunningJobs(msgspec.Struct, kw_only=True):
+    fast: int
+    eco: int
+
+
+class Overview(msgspec.Struct, kw_only=True):
+    """The deployment at a glance, at most a few seconds old."""
+
+    now: Time
+    emissions: EmissionsEver
+    jobs: Annotated[dict[str, int], Meta(description="jobs on record, by state")]
+    running: RunningJobs
+    waiting: Annotated[int, Meta(description="jobs submitted, deferred or dispatched")]
+    oldest_wait: OldestWait | None
+    dead_letters: int
+    rates: Rates
+
+
+SCHEMAS = (CarbonHistory, Pools, Overview)

@@ -1,0 +1,62 @@
+"""The grid over HTTP: what is, what was, and when a job would best be run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from carbon_orchestrator.clock import parse_time
+from carbon_orchestrator.gateway.grids import Grids
+from carbon_orchestrator.gateway.problems import answer, problem
+from carbon_orchestrator.gateway.reading import Reading
+from carbon_orchestrator.runtime import Runtime
+
+_DAY_MS = 86_400_000
+
+
+class Carbon:
+    """What is asked of the grid."""
+
+    def __init__(self, runtime: Runtime, reading: Reading, grids: Grids) -> None:
+        self._runtime = runtime
+        self._reading = reading
+        self._grids = grids
+
+    async def show(self, request: web.Request) -> web.Response:
+        """A zone's intensity, band and forecast."""
+        zone = self._zone(request)
+        return answer(await self.view(zone)) if zone is not None else self._unknown()
+
+    async def history(self, request: web.Request) -> web.Response:
+        """A zone's intensities of a stretch of time, by default the last day."""
+        zone, query = self._zone(request), request.query
+        if zone is None:
+            return self._unknown()
+        field = "to"
+        try:
+            end = parse_time(query["to"]) if "to" in query else self._runtime.now()
+            field = "from"
+            start = parse_time(query["from"]) if "from" in query else end - _DAY_MS
+        except ValueError as error:
+            return problem(422, "invalid-query", str(error), field=field)
+        if start > end:
+            return problem(422, "invalid-query", "from must not lie after to", field="from")
+        return answer(self._grids.zone(zone).history(start, end))
+
+    async def view(self, zone: str = "") -> dict[str, Any]:
+        """What is known of a zone, by default the home zone, as JSON."""
+        clock, zone = self._runtime.clock, zone or self._grids.home.zone
+        view = self._grids.view(zone, clock, clock.now())
+        if view["signal"] == "none" and (why := await self._reading.silence(zone)):
+            view["unusable"] = f"{view['unusable']}: {why}"
+        return view
+
+    def _zone(self, request: web.Request) -> str | None:
+        """The zone that is asked about; None for one that is not configured."""
+        zone = request.query.get("zone", self._grids.home.zone)
+        return zone if zone in self._grids.zones else None
+
+    def _unknown(self) -> web.Response:
+        known = ", ".join(self._grids.zones)
+        return problem(404, "unknown-zone", f"no such zone; known: {known}")

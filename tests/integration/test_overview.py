@@ -1,0 +1,67 @@
+"""The deployment at a glance, and its pools, over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deployment import HIGH, Deploy, Deployment
+from test_views import exactly
+
+from carbon_orchestrator.contract import house_views
+from streams.testing import until
+
+
+async def overview(house: Deployment) -> dict[str, Any]:
+    answer = await house.http("GET", "/overview")
+    assert answer.status == 200, answer.body
+    exactly(answer.body, house_views.Overview)
+    return dict(answer.body)
+
+
+async def test_an_empty_deployment_is_all_zeros(deploy: Deploy) -> None:
+    house = deploy()
+    await house.gateway()
+    seen = await overview(house)
+    assert seen["emissions"]["since"] is seen["oldest_wait"] is None
+    assert seen["emissions"]["emitted_ug"] == seen["waiting"] == seen["dead_letters"] == 0
+    assert not seen["emissions"]["simulated"]
+    assert seen["running"] == {"fast": 0, "eco": 0}
+    assert seen["rates"] == {"submitted_per_min": 0.0, "completed_per_min": 0.0}
+
+
+async def test_it_tells_what_runs_waits_and_was_emitted(deploy: Deploy) -> None:
+    house = deploy()
+    await house.all()
+    await house.intensity(HIGH, simulated=True)
+    await house.routing()
+    done = await house.post("quick", urgency="urgent")
+    await house.reach(done, "completed")
+    held = await house.post("hold", urgency="urgent")
+    await house.reach(held, "running")
+    waits = await house.post("quick", urgency="flexible", deadline="6h")
+    await house.reach(waits, "deferred")
+
+    async def counted() -> dict[str, Any] | None:
+        seen = await overview(house)
+        return seen if seen["emissions"]["energy_mj"] and seen["waiting"] else None
+
+    seen = await until(counted, 10)
+    assert seen is not None
+    assert seen["emissions"]["since"] == seen["now"][:10]
+    assert seen["jobs"]["completed"] == seen["jobs"]["running"] == seen["jobs"]["deferred"] == 1
+    assert seen["waiting"] == 1
+    assert sum(seen["running"].values()) == 1
+    assert (seen["oldest_wait"]["id"], seen["oldest_wait"]["state"]) == (waits, "deferred")
+    assert seen["rates"] == {"submitted_per_min": 3.0, "completed_per_min": 1.0}
+    emissions = seen["emissions"]
+    assert emissions["avoided_ug"] == emissions["baseline_ug"] - emissions["emitted_ug"]
+    assert emissions["simulated"]
+    answer = await house.http("GET", "/pools")
+    exactly(answer.body, house_views.Pools)
+    pools = {each["site"]: each for each in answer.body["pools"]}
+    assert set(pools) == {"fast", "eco"}
+    assert pools["fast"]["zone"] is pools["fast"]["sized"] is None
+    assert [(each["workers"], each["slots"]) for each in pools.values()] == [(1, 4), (1, 4)]
+    assert sum(each["running"] for each in pools.values()) == 1
+    house.release()
+    await house.reach(held, "completed")
