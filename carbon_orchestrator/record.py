@@ -13,7 +13,7 @@ what they ran on each pool, wall ms); `reason` (of a rejection or cancellation);
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from carbon_orchestrator.lifecycle import TERMINAL, State, allowed
 from carbon_orchestrator.topology import Topology
@@ -28,6 +28,17 @@ def create(
     """Guard that there is no such record, and write it, "submitted"."""
     transaction.require_absent(topology.record(job_id))
     _enter(transaction, topology, job_id, "submitted", submitted_at, fields, 0, None)
+
+
+def create_all(
+    transaction: Transaction, topology: Topology, jobs: Sequence[tuple[str, int, Fields]]
+) -> None:
+    """As `create`, for jobs whose ids are fresh, so that nothing needs to be guarded; of each its
+    id, `submitted_at` and fields."""
+    for job_id, _, fields in jobs:
+        transaction.set_fields(topology.record(job_id), {"state": "submitted", **fields})
+    places = [(submitted_at, job_id) for job_id, submitted_at, _ in jobs]
+    transaction.put_all(topology.index("submitted"), places)
 
 
 def admit(

@@ -44,6 +44,8 @@ MAX_BATCH_BYTES = 1 << 20
 MAX_BYTES = 16 << 20
 #: Seconds for which a commit can be sent again and still be answered from its receipt.
 RECEIPT_SECONDS = 3600
+#: Members in one write: a script passes so many arguments on, and not many more.
+_MEMBERS = 500
 #: The longest that one look at the replicas takes.
 _WAIT_MS = 1000
 
@@ -175,6 +177,13 @@ class Transaction:
     def drop(self, key: str, member: str) -> Transaction:
         """Remove from a sorted set, likewise; the last word on a member counts."""
         return self.write("DROP", key, member)
+
+    def put_all(self, key: str, members: Sequence[tuple[int, str]]) -> Transaction:
+        """Add these (score, member) to a sorted set in one write, ahead of what is `put`."""
+        for at in range(0, len(members), _MEMBERS):
+            places: Iterable[Value] = chain.from_iterable(members[at : at + _MEMBERS])
+            self.write("ZADD", key, *places)
+        return self
 
     # -- composition -----------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ from carbon_orchestrator.accounting.totals import GROUPS
 from carbon_orchestrator.contract import house_views
 from carbon_orchestrator.contract.views import SCHEMAS
 from carbon_orchestrator.gateway.emissions import FORMATS
-from carbon_orchestrator.gateway.jobs import LONGEST_KEY, MOST_LISTED
+from carbon_orchestrator.gateway.jobs import MOST_LISTED
+from carbon_orchestrator.gateway.outcome import LONGEST_KEY
 from carbon_orchestrator.gateway.routes import ROUTES, Route
 from carbon_orchestrator.lifecycle import STATES
 
@@ -49,15 +50,30 @@ def _query(name: str, description: str, schema: Mapping[str, Any]) -> Mapping[st
     return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
-_ID = {
-    "name": "id",
-    "in": "path",
-    "required": True,
-    "schema": {"type": "string", "minLength": 1},
-    "description": "of a job, as it was given out",
-}
+def _path(name: str, description: str) -> Mapping[str, Any]:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string", "minLength": 1},
+        "description": description,
+    }
+
+
+_ID = _path("id", "of a job, as it was given out")
 _OPERATIONS: Mapping[str, _Operation] = {
-    "index": _Operation(summary="What there is to see", answers={200: "Index"}),
+    "index": _Operation(
+        summary="What there is to see; the dashboard where text/html is asked for",
+        answers={200: "Index"},
+        media=("application/json", "text/html"),
+    ),
+    "asset": _Operation(
+        summary="A file of the dashboard",
+        answers={200: ""},
+        problems=(404,),
+        parameters=(_path("folder", "js, css, img or vendor"), _path("name", "of the file")),
+        media=("text/javascript", "text/css", "text/plain", "image/svg+xml", "image/png"),
+    ),
     "openapi": _Operation(summary="This document", answers={200: ""}),
     "livez": _Operation(summary="Whether this process answers", answers={200: "Status"}),
     "readyz": _Operation(summary="Whether the stream server answers", answers={200: "Status"}),

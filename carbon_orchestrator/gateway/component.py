@@ -12,6 +12,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from carbon_orchestrator.gateway.carbon import Carbon
+from carbon_orchestrator.gateway import pages
 from carbon_orchestrator.gateway.connections import Connection, Connections, Site
 from carbon_orchestrator.gateway.emissions import Emissions
 from carbon_orchestrator.gateway.grids import Grids
@@ -23,9 +24,12 @@ from carbon_orchestrator.gateway.keyring import Keyring
 from carbon_orchestrator.gateway.metrics import Metrics
 from carbon_orchestrator.gateway.overview import Overview
 from carbon_orchestrator.gateway.pools import Pools
+from carbon_orchestrator.gateway.posting import Posting
 from carbon_orchestrator.gateway.problems import problems
 from carbon_orchestrator.gateway.reading import Reading
+from carbon_orchestrator.gateway.room import Room
 from carbon_orchestrator.gateway.routes import ROUTES
+from carbon_orchestrator.gateway.submitting import Submitting
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC
 from streams.errors import is_transient
@@ -70,6 +74,9 @@ class Gateway:
         )
         self._connections = Connections(limits, lambda why: self._metrics.ended.labels(why).inc())
         self._jobs = Jobs(runtime, reading, committer, self._held)
+        self._room = Room(reading, self._held, limits.max_waiting)
+        submitting = Submitting(runtime, reading, committer, self._room)
+        self._posting = Posting(runtime, reading, submitting)
         self._carbon = Carbon(runtime, reading, grids)
         self._pools = Pools(runtime, reading)
         self._overview = Overview(runtime, reading, grids, self._pools)
@@ -81,13 +88,14 @@ class Gateway:
     def _handlers(self) -> Mapping[str, Handler]:
         """By operation."""
         return {
-            "index": self._house.index,
+            "index": self._index,
+            "asset": pages.asset,
             "openapi": self._house.openapi,
             "livez": self._house.livez,
             "readyz": self._house.readyz,
             "health": self._house.health,
             "metrics": self._house.metrics,
-            "submit_job": self._jobs.submit,
+            "submit_job": self._posting.submit,
             "list_jobs": self._jobs.list,
             "show_job": self._jobs.show,
             "cancel_job": self._jobs.cancel,
@@ -97,6 +105,12 @@ class Gateway:
             "overview": self._overview.show,
             "list_pools": self._pools.show_all,
         }
+
+    async def _index(self, request: web.Request) -> web.StreamResponse:
+        """The dashboard for a browser, for a program what there is to see."""
+        if pages.wants_page(request):
+            return pages.page("index.html")
+        return await self._house.index(request)
 
     async def _show_emissions(self, request: web.Request) -> web.StreamResponse:
         return await self._emissions.show(request, caller(request).project)

@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 
 from carbon_orchestrator.lifecycle import TERMINAL
 from carbon_orchestrator.topology import Topology
-from streams.commit import Transaction
 from streams.errors import is_transient
 from streams.scripts import GATHER
 from streams.stop import Stop
@@ -42,19 +41,18 @@ class Held:
         self._counted: dict[str, tuple[float, int]] = {}  # when, and how many then or since
         self._swept_to: dict[str, int] = {}
 
-    async def full(self, key_id: str) -> bool:
-        """Whether the key may submit no more for now."""
+    async def left(self, key_id: str) -> int:
+        """How many more the key may submit for now; negative where there are too many."""
         when, count = self._counted.get(key_id, (0.0, 0))
         if time.monotonic() - when > _COUNT_SECONDS:
             count = int(await self._redis.zcard(self._topology.held(key_id)))
             self._counted[key_id] = (time.monotonic(), count)
-        return count >= self.most
+        return self.most - count
 
-    def add(self, transaction: Transaction, key_id: str, job_id: str, submitted_at: int) -> None:
-        """Count the job that the transaction makes."""
-        transaction.put(self._topology.held(key_id), submitted_at, job_id)
+    def count(self, key_id: str, jobs: int) -> None:
+        """So many more are being made (making.py), or, negative, were not made after all."""
         when, count = self._counted.get(key_id, (0.0, 0))
-        self._counted[key_id] = (when, count + 1)
+        self._counted[key_id] = (when, count + jobs)
 
     async def has(self, key_id: str, job_id: str) -> bool:
         """Whether this unfinished job came with the key."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
@@ -42,10 +42,14 @@ class Reading:
         record: Any = await self._redis.hgetall(self._topology.record(job_id))
         return details(job_id, record) if record else None
 
-    async def digest(self, job_id: str) -> str | None:
-        """The fingerprint of the submission that made a job."""
-        value: Any = await self._redis.hget(self._topology.record(job_id), "digest")
-        return None if value is None else value.decode()
+    async def remembered(self, job_ids: Sequence[str]) -> list[tuple[str, str | None] | None]:
+        """State, and fingerprint of the submission, of each of the jobs that there are."""
+        keys = [self._topology.record(each) for each in job_ids]
+        rows = await GATHER(self._redis, keys, ["state", "digest"])
+        return [
+            None if state is None else (state.decode(), None if of is None else of.decode())
+            for state, of in rows
+        ]
 
     async def jobs(
         self, states: list[str], limit: int, cursor: str | None, project: str | None = None

@@ -148,9 +148,9 @@ async def the_record_is_kept(house: Deployment, fenced: Fenced) -> None:
             held = Held(gateway, house.topology, 1)
             for job_id in ("one", "two"):
                 counted = Transaction()
-                held.add(counted, key_id, job_id, 1)
+                counted.put(house.topology.held(key_id), 1, job_id)
                 await Committer(gateway, partition).apply(counted)
-            assert await held.full(key_id)
+            assert await held.left(key_id) == -1
             assert await held.has(key_id, "one")
             await held.sweep(key_id)  # no such jobs are on record
             assert not await held.has(key_id, "one")

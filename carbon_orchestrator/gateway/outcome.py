@@ -1,0 +1,63 @@
+"""What somebody asks for, and what came of it; however it was sent."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import msgspec
+
+from carbon_orchestrator.events import JobSubmitted, Spec
+
+LONGEST_KEY = 255
+
+
+class Asked(NamedTuple):
+    """A job that somebody asks for. `given`: the names of the fields that were sent; `identity`:
+    what makes it the same job however often it comes, ("key", KEY) of a client's choice or
+    ("event", SOURCE, ID) of a CloudEvent, None where each time is a new job; `traceparent`: W3C
+    trace context, checked already."""
+
+    submitted: JobSubmitted
+    given: frozenset[str]
+    identity: tuple[str, ...] | None = None
+    traceparent: str | None = None
+
+
+class Accepted(NamedTuple):
+    """A new job, which the server has."""
+
+    spec: Spec
+
+
+class Repeated(NamedTuple):
+    """The job that was made when this came before, and its state."""
+
+    job_id: str
+    state: str
+
+
+class Refused(msgspec.Struct, frozen=True, kw_only=True):
+    """Why there is no job: a status, the stable last part of a problem's type, words, and `more`
+    members of the problem. `retry_after`: seconds after which it may be different."""
+
+    status: int
+    kind: str
+    detail: str
+    more: dict[str, Any] = {}
+    retry_after: int | None = None
+
+
+Outcome = Accepted | Repeated | Refused
+
+
+def wrong(kind: str, detail: str, field: str | None = None, **more: Any) -> Refused:
+    """422: what was asked for cannot be; `field`: the path of what is at fault."""
+    at = {} if field is None else {"field": field}
+    return Refused(status=422, kind=kind, detail=detail, more={**at, **more})
+
+
+def wrong_key(key: str) -> Refused | None:
+    """Why this cannot be an idempotency key, if it cannot."""
+    if 1 <= len(key) <= LONGEST_KEY and key.isascii() and key.isprintable():
+        return None
+    return wrong("invalid-idempotency-key", f"1 to {LONGEST_KEY} printable ASCII characters")

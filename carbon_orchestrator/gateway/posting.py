@@ -1,0 +1,84 @@
+"""`POST /jobs`: from a request to what is asked for, and from what came of it to an answer."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from aiohttp import web
+
+from carbon_orchestrator.clock import rfc3339
+from carbon_orchestrator.events import Spec
+from carbon_orchestrator.gateway.guard import caller
+from carbon_orchestrator.gateway.outcome import Accepted, Asked, Refused, wrong, wrong_key
+from carbon_orchestrator.gateway.problems import answer, problem, unavailable
+from carbon_orchestrator.gateway.reading import Reading
+from carbon_orchestrator.gateway.strict import Malformed, WrongField, submission
+from carbon_orchestrator.gateway.submitting import Submitting
+from carbon_orchestrator.runtime import Runtime
+
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+
+def refused(refusal: Refused) -> web.Response:
+    """A refusal as a response."""
+    again = refusal.retry_after
+    headers = None if again is None else {"Retry-After": str(again)}
+    return problem(refusal.status, refusal.kind, refusal.detail, headers=headers, **refusal.more)
+
+
+def traceparent(request: web.Request) -> str | None:
+    """The request's W3C trace context; one that is none is ignored, as the standard asks."""
+    given = request.headers.get("traceparent")
+    return given if given is not None and _TRACEPARENT.fullmatch(given) else None
+
+
+class Posting:
+    """Takes jobs over HTTP."""
+
+    def __init__(self, runtime: Runtime, reading: Reading, submitting: Submitting) -> None:
+        self._runtime = runtime
+        self._reading = reading
+        self._submitting = submitting
+
+    async def submit(self, request: web.Request) -> web.Response:
+        """A new job, or the one that came with the same Idempotency-Key before."""
+        if request.content_type not in ("application/json", "application/octet-stream"):
+            return problem(415, "unsupported-media-type", "send application/json")
+        asked = self._asked(await request.read(), request)
+        if isinstance(asked, Refused):
+            return refused(asked)
+        (outcome,) = await self._submitting.submit([asked], caller(request))
+        if isinstance(outcome, Refused):
+            return refused(outcome)
+        if isinstance(outcome, Accepted):
+            headers = {"Location": f"/jobs/{outcome.spec.job_id}"}
+            return answer(head(outcome.spec), 202, headers)
+        job = await self._reading.job(outcome.job_id)
+        if job is None:
+            return unavailable("the job has just been forgotten; send it again")
+        return answer(job, 200, {"Location": f"/jobs/{outcome.job_id}"})
+
+    def _asked(self, body: bytes, request: web.Request) -> Asked | Refused:
+        try:
+            submitted, given = submission(body, self._runtime.config.limits.max_payload)
+        except WrongField as error:
+            return wrong("invalid-job", str(error), error.field)
+        except Malformed as error:
+            return Refused(status=400, kind="malformed-json", detail=str(error))
+        key = request.headers.get("Idempotency-Key")
+        if key is None:
+            return Asked(submitted, given, None, traceparent(request))
+        return wrong_key(key) or Asked(submitted, given, ("key", key), traceparent(request))
+
+
+def head(spec: Spec) -> dict[str, Any]:
+    """What is told of a job that was accepted."""
+    return {
+        "id": spec.job_id,
+        "state": "submitted",
+        "type": spec.type,
+        "urgency": spec.urgency,
+        "submitted_at": rfc3339(spec.submitted_at),
+        "deadline": None if spec.deadline is None else rfc3339(spec.deadline),
+    }

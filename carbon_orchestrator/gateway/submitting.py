@@ -1,0 +1,200 @@
+"""Submitting, whatever way it was asked for: checked, made, answered, and no job twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from carbon_orchestrator.gateway.access import Caller
+from carbon_orchestrator.gateway.making import New, making
+from carbon_orchestrator.gateway.outcome import (
+    Accepted,
+    Asked,
+    Outcome,
+    Refused,
+    Repeated,
+    wrong,
+)
+from carbon_orchestrator.gateway.reading import Reading
+from carbon_orchestrator.gateway.room import Room
+from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.submission import (
+    DeadlinePassed,
+    Invalid,
+    UnknownType,
+    accept,
+    derived_job_id,
+    digest,
+    new_job_id,
+)
+from streams.commit import Committer
+from streams.errors import WriteFailed
+
+log = structlog.get_logger(__name__)
+
+_GONE = Refused(
+    status=503,
+    kind="server-unavailable",
+    detail="the job that came of it before has just been forgotten; send it again",
+    retry_after=1,
+)
+
+
+class _Doubtful(NamedTuple):
+    """What is refused unless it came before."""
+
+    place: int
+    job_id: str
+    digest: str | None
+    refusal: Refused
+
+
+class Submitting:
+    """Makes jobs. Everything that is asked for together is checked by one time on the clock."""
+
+    def __init__(
+        self, runtime: Runtime, reading: Reading, committer: Committer, room: Room
+    ) -> None:
+        self._runtime = runtime
+        self._reading = reading
+        self._committer = committer
+        self._room = room
+
+    async def submit(self, asked: Sequence[Asked], asking: Caller) -> list[Outcome]:
+        """What came of each, in order. Raises CommitUnknown, and what is transient: then nothing
+        is known of those that were not refused."""
+        outcomes: list[Outcome] = [_GONE] * len(asked)
+        new, doubtful = self._checked(asked, asking, outcomes)
+        left, full = await self._room.left(asking)
+        if left < len(new):
+            # What came before needs no room.
+            guarded = [job for job in new if job.guarded]
+            doubtful += [_Doubtful(job.place, job.spec.job_id, job.digest, full) for job in guarded]
+            known = await self._recall(doubtful, outcomes)
+            new = [job for job in new if job.place not in known]
+            left, _ = await self._room.left(asking)
+            for job in new[left:]:
+                outcomes[job.place] = full
+            new = new[:left]
+        elif doubtful:
+            await self._recall(doubtful, outcomes)
+        if new:
+            await self._make(new, asking, outcomes)
+        return outcomes
+
+    def check(self, asked: Asked, asking: Caller) -> Accepted | Refused:
+        """What would be made of this, or why nothing; nobody looks whether it came before."""
+        outcomes: list[Outcome] = [_GONE]
+        new, doubtful = self._checked([asked], asking, outcomes)
+        if new:
+            return Accepted(new[0].spec)
+        refusal = doubtful[0].refusal if doubtful else outcomes[0]
+        assert isinstance(refusal, Refused)
+        return refusal
+
+    def _checked(
+        self, asked: Sequence[Asked], asking: Caller, outcomes: list[Outcome]
+    ) -> tuple[list[New], list[_Doubtful]]:
+        """Those that can be accepted; of the others the outcome is told, or doubtful."""
+        config, now = self._runtime.config, self._runtime.now()
+        new: list[New] = []
+        doubtful: list[_Doubtful] = []
+        for place, each in enumerate(asked):
+            submitted = each.submitted
+            if asking.project is not None:
+                if "project" in each.given and submitted.project != asking.project:
+                    outcomes[place] = _bound(asking.project)
+                    continue
+                submitted = msgspec.structs.replace(submitted, project=asking.project)
+            job_id = self._job_id(each.identity, asking)
+            keyed = each.identity is not None and each.identity[0] == "key"
+            try:
+                spec = accept(submitted, config, job_id, now, each.traceparent)
+            except Invalid as error:
+                refusal = _invalid(error, list(config.types))
+                # Sent again later, an accepted job's own deadline may be over: it is taken still.
+                if isinstance(error, DeadlinePassed) and each.identity is not None:
+                    fingerprint = digest(submitted) if keyed else None
+                    doubtful.append(_Doubtful(place, job_id, fingerprint, refusal))
+                else:
+                    outcomes[place] = refusal
+                continue
+            fingerprint = digest(submitted) if keyed else None
+            new.append(New(place, submitted, spec, each.identity is not None, fingerprint))
+        return new, doubtful
+
+    def _job_id(self, identity: tuple[str, ...] | None, asking: Caller) -> str:
+        number = self._runtime.topology.partition.number
+        if identity is None:
+            return new_job_id(number)
+        # Projects that are kept apart do not meet in a key, either.
+        scope = () if asking.project is None else (asking.project,)
+        return derived_job_id(number, identity[0], *scope, *identity[1:])
+
+    async def _make(self, new: list[New], asking: Caller, outcomes: list[Outcome]) -> None:
+        made = list(making(self._runtime.topology, new, asking.key_id))
+        self._room.take(asking, len(new))
+        failed: frozenset[int] = frozenset()
+        try:
+            held = await self._committer.commit([each.transaction for each in made])
+        except WriteFailed as error:
+            log.error("jobs could not be made", reason=str(error), failed=len(error.failed))
+            held, failed = [True] * len(made), frozenset(error.failed)
+        by_place = {job.place: job for job in new}
+        repeated: list[_Doubtful] = []
+        for number, (each, took_effect) in enumerate(zip(made, held, strict=True)):
+            for place in each.places:
+                job = by_place[place]
+                if number in failed:
+                    outcomes[place] = _failed()
+                elif took_effect:
+                    outcomes[place] = Accepted(job.spec)
+                else:
+                    repeated.append(_Doubtful(place, job.spec.job_id, job.digest, _GONE))
+        if repeated:
+            self._room.take(asking, -len(repeated))
+            await self._recall(repeated, outcomes)
+
+    async def _recall(self, doubtful: list[_Doubtful], outcomes: list[Outcome]) -> set[int]:
+        """Tell of each whether it came before; the places of those that did."""
+        if not doubtful:
+            return set()
+        known: set[int] = set()
+        rows = await self._reading.remembered([each.job_id for each in doubtful])
+        for each, row in zip(doubtful, rows, strict=True):
+            if row is None:
+                outcomes[each.place] = each.refusal
+                continue
+            known.add(each.place)
+            state, fingerprint = row
+            if each.digest is not None and fingerprint != each.digest:
+                outcomes[each.place] = wrong(
+                    "idempotency-key-reused",
+                    "this Idempotency-Key came with another body before; use a new one",
+                )
+            else:
+                outcomes[each.place] = Repeated(each.job_id, state)
+        return known
+
+
+def _invalid(error: Invalid, types: list[str]) -> Refused:
+    if isinstance(error, UnknownType):
+        return wrong("unknown-type", str(error), "type", known=sorted(types))
+    return wrong("invalid-job", str(error), error.field)
+
+
+def _bound(project: str) -> Refused:
+    return Refused(
+        status=403,
+        kind="project-bound",
+        detail=f"this API key submits to the project {project} only",
+        more={"field": "project"},
+    )
+
+
+def _failed() -> Refused:
+    detail = "an error on our side; it has been logged"
+    return Refused(status=500, kind="internal-error", detail=detail)
