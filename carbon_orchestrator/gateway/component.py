@@ -11,8 +11,8 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from carbon_orchestrator.gateway.carbon import Carbon
 from carbon_orchestrator.gateway import pages
+from carbon_orchestrator.gateway.carbon import Carbon
 from carbon_orchestrator.gateway.connections import Connection, Connections, Site
 from carbon_orchestrator.gateway.emissions import Emissions
 from carbon_orchestrator.gateway.grids import Grids

@@ -53,7 +53,8 @@ class House:
     async def index(self, request: web.Request) -> web.Response:
         """What there is to see."""
         see = sorted({each.path for each in ROUTES if "{" not in each.path and each.path != "/"})
-        return answer({"name": "carbon-orchestrator", "version": __version__, "see": see})
+        index = {"name": "carbon-orchestrator", "version": __version__, "see": see}
+        return answer(index, headers={"Vary": "Accept"})
 
     async def openapi(self, request: web.Request) -> web.Response:
         """The contract."""

@@ -25,6 +25,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 ROUTES = (
     Route(method="GET", path="/", operation="index"),
+    Route(method="GET", path="/assets/{folder}/{name}", operation="asset"),
     Route(method="GET", path="/openapi.json", operation="openapi"),
     Route(method="GET", path="/livez", operation="livez", always=True),
     Route(method="GET", path="/readyz", operation="readyz", always=True),

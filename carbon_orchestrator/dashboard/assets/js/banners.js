@@ -1,0 +1,47 @@
+// What everybody must know at once: nobody at work, no signal, an old one, a simulated one.
+import { gridNow } from "./clock.js";
+import { h, keyed, text } from "./dom.js";
+import { duration } from "./format.js";
+
+//: A signal is called old after this many times what lies between two of its points, at least.
+const OLD_MS = 2 * 3_600_000;
+
+const ROLES = { router: "nothing is decided", accounting: "nothing is counted" };
+
+/** The banners for an answer of /health (null: none yet) and of the error in its place, pure. */
+export function banners(health, error, now) {
+  if (error) return [{ key: "away", tone: "bad", text: `No answer: ${error}. What is shown here may be old.` }];
+  const list = [];
+  for (const role of health?.no_consumers ?? []) {
+    const pool = role.startsWith("worker ") ? role.slice(7).toUpperCase() : "";
+    const effect = pool ? `nothing runs on ${pool}` : (ROLES[role] ?? "its streams are not read");
+    list.push({ key: `gone-${role}`, tone: "bad", text: `No consumers: no ${role} is alive, so ${effect}. Work waits in the streams and is not lost.` });
+  }
+  const carbon = health?.carbon;
+  if (!carbon) return list;
+  if (carbon.signal === "none") {
+    list.push({ key: "signal", tone: "warn", text: `No carbon signal (${carbon.unusable}). Jobs are decided without it: no deadline is missed, and nothing waits for cleaner hours.` });
+  } else if (carbon.signal === "degraded") {
+    list.push({ key: "signal", tone: "warn", text: `The carbon signal is degraded: ${carbon.degraded}.` });
+  } else if (carbon.since && now - Date.parse(carbon.since) > OLD_MS) {
+    list.push({ key: "old", tone: "warn", text: `The carbon signal is stale: its latest value is ${duration(now - Date.parse(carbon.since))} old.` });
+  }
+  if (carbon.simulated) {
+    list.push({ key: "simulated", tone: "info", text: "Simulated carbon data: these intensities are no measurement, and neither is what was emitted or avoided." });
+  }
+  return list;
+}
+
+/** Show them, quietly where nothing changed. */
+export function showBanners(parent, health, error) {
+  keyed(
+    parent,
+    banners(health, error, gridNow()),
+    (each) => each.key,
+    () => h("div", { class: "banner" }),
+    (node, each) => {
+      node.dataset.tone = each.tone;
+      text(node, each.text);
+    },
+  );
+}
