@@ -94,6 +94,27 @@ class RunningJobs(msgspec.Struct, kw_only=True):
     eco: int
 
 
+class JobAtRisk(msgspec.Struct, kw_only=True):
+    """`expected_end`: with a length that 95 of 100 jobs like it do not exceed."""
+
+    id: str
+    type: str
+    deadline: Time
+    expected_end: Time
+    why: str
+
+
+class DeadlineRisk(msgspec.Struct, kw_only=True):
+    """How many jobs are likely to miss their deadlines, of those `examined`: those that run, that
+    stand first in the lanes of a pool, that are deferred past their planned start, or that no
+    router has decided about; `complete`: whether these were all examined."""
+
+    jobs: int
+    examined: int
+    complete: bool
+    examples: list[JobAtRisk]
+
+
 class Overview(msgspec.Struct, kw_only=True):
     """The deployment at a glance, at most a few seconds old."""
 
@@ -104,6 +125,7 @@ class Overview(msgspec.Struct, kw_only=True):
     waiting: Annotated[int, Meta(description="jobs submitted, deferred or dispatched")]
     oldest_wait: OldestWait | None
     dead_letters: int
+    deadline_risk: DeadlineRisk
     rates: Rates
 
 

@@ -10,6 +10,7 @@ from aiohttp import web
 from carbon_orchestrator.accounting.report import report, simulated
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.events import POOLS, JobCompleted
+from carbon_orchestrator.gateway.deadlines import Deadlines
 from carbon_orchestrator.gateway.fresh import Fresh
 from carbon_orchestrator.gateway.grids import Grids
 from carbon_orchestrator.gateway.pools import Pools
@@ -35,6 +36,7 @@ class Overview:
         self._reading = reading
         self._grids = grids
         self._pools = pools
+        self._deadlines = Deadlines(runtime, pools.states)
         self._redis = runtime.connect()
         self._found = Fresh(_KEPT_SECONDS, self._look)
         self._simulated = Fresh(_SOURCES_SECONDS, self._made_up)
@@ -57,6 +59,7 @@ class Overview:
             "waiting": sum(counts[state] for state in WAITING),
             "oldest_wait": await self._oldest_wait(now),
             "dead_letters": await self._reading.dead_letters(),
+            "deadline_risk": await self._deadlines.at_risk.get(),
             "rates": await self._rates(now),
         }
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from deployment import HIGH, Deploy, Deployment
+from deployment import HIGH, Deploy, Deployment, python_type
 from test_views import exactly
 
+from carbon_orchestrator.config import PoolConfig
 from carbon_orchestrator.contract import house_views
 from streams.testing import until
 
@@ -34,7 +35,7 @@ async def test_it_tells_what_runs_waits_and_was_emitted(deploy: Deploy) -> None:
     await house.all()
     await house.intensity(HIGH, simulated=True)
     await house.routing()
-    done = await house.post("quick", urgency="urgent")
+    done = await house.post("burn", urgency="urgent")
     await house.reach(done, "completed")
     held = await house.post("hold", urgency="urgent")
     await house.reach(held, "running")
@@ -65,3 +66,48 @@ async def test_it_tells_what_runs_waits_and_was_emitted(deploy: Deploy) -> None:
     assert sum(each["running"] for each in pools.values()) == 1
     house.release()
     await house.reach(held, "completed")
+
+
+async def risk(house: Deployment, jobs: int) -> dict[str, Any]:
+    """Wait until so many jobs are at risk; what is said of it."""
+
+    async def so_many() -> dict[str, Any] | None:
+        found = (await overview(house))["deadline_risk"]
+        return dict(found) if found["jobs"] == jobs else None
+
+    return await until(so_many, 15) or {}
+
+
+async def test_jobs_likely_to_miss_their_deadlines_are_found_wherever_they_stand(
+    deploy: Deploy,
+) -> None:
+    types = {
+        "hold": python_type("hold", expected_duration=3600),
+        "quick": python_type("quick", expected_duration=3600),
+    }
+    house = deploy(types=types, pools={"fast": PoolConfig(slots=1), "eco": PoolConfig(slots=1)})
+    await house.gateway()
+    unseen = await house.post("quick", deadline="59m")
+    found = await risk(house, 1)
+    assert found["complete"]
+    assert [each["id"] for each in found["examples"]] == [unseen]
+    assert "no router" in found["examples"][0]["why"]
+    house.router()
+    house.accounting()
+    await house.reach(unseen, "dispatched")
+    worker = house.worker("fast", slots=1)
+    await house.reach(unseen, "completed")
+    held = await house.post("hold", urgency="urgent", deadline="59m")
+    await house.reach(held, "running")
+    behind = await house.post("quick", urgency="urgent", deadline="90m")
+    fine = await house.post("quick", urgency="urgent", deadline="4h")
+    await house.reach(fine, "dispatched")
+    found = await risk(house, 2)
+    assert (found["examined"], found["complete"]) == (3, True)
+    why = {each["id"]: each["why"] for each in found["examples"]}
+    assert set(why) == {held, behind}
+    assert "has run for" in why[held]
+    assert "fast has 1 slot" in why[behind]
+    house.release()
+    await house.reach(fine, "completed")
+    await worker.stop()
