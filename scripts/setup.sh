@@ -1,6 +1,7 @@
 #!/bin/sh
 # Makes .venv with the pinned dependencies and this project in it; does nothing where all is as it
-# should be. Needs Python 3.11 or newer with venv and pip, and nothing else.
+# should be. Needs Python 3.11 or newer with venv and pip; scripts/assets.sh then puts in what the
+# dashboard's charts are drawn with, where it can.
 #
 #   scripts/setup.sh        what `up` needs          (requirements.lock)
 #   scripts/setup.sh dev    that, and the test tools (requirements-dev.lock)
@@ -55,13 +56,17 @@ find_python() {
         "install one, or name it: PYTHON=/path/to/python3 $0"
 }
 
-if up_to_date; then exit; fi
+assets() {
+    exec "$root/scripts/assets.sh" try
+}
+
+if up_to_date; then assets; fi
 
 find_python
 # One setup at a time. The lock is on this shell's descriptor, so it outlives the interpreter.
 exec 9<"$root/scripts/setup.sh"
 "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
-if up_to_date; then exit; fi
+if up_to_date; then assets; fi
 
 echo "setup: making .venv from $lock (the first time takes a minute)" >&2
 rm -f "$venv"/made-from-*
@@ -86,3 +91,4 @@ pip install --require-hashes -r "$root/$lock" ||
 pip install --no-index --no-deps --no-build-isolation -e "$root" ||
     fail "pip could not install the project itself; its reason stands above"
 ingredients "$lock" >"$venv/made-from-$lock"
+assets
