@@ -6,14 +6,13 @@ import hashlib
 import json
 import os
 import re
-from typing import Any
 
 import msgspec
 
 from carbon_orchestrator.clock import parse_time, rfc3339, wall_ms
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.durations import milliseconds, seconds
-from carbon_orchestrator.events import JobSubmitted, Spec
+from carbon_orchestrator.events import JobSubmitted, Spec, Urgency
 from streams.event import Message
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@/-]{0,63}")
@@ -127,7 +126,7 @@ def accept(
         type=submitted.type,
         urgency=submitted.urgency,
         submitted_at=now,
-        deadline=_deadline(submitted, config, now),
+        deadline=deadline_of(submitted.deadline, submitted.urgency, config, now),
         payload=submitted.payload,
         expected_duration=_length("expected_duration", submitted.expected_duration),
         interruptible=submitted.interruptible,
@@ -148,10 +147,13 @@ def _is_text(raw: msgspec.Raw) -> bool:
     return True
 
 
-def _deadline(submitted: JobSubmitted, config: Config, now: int) -> int | None:
-    value: Any = submitted.deadline
+def deadline_of(
+    value: str | float | None, urgency: Urgency, config: Config, now: int
+) -> int | None:
+    """The time (grid ms) that a deadline means at `now`: a time, a length of time from then, or
+    for None what is configured for the urgency. Raises Invalid."""
     if value is None:
-        default = config.urgency[submitted.urgency].deadline
+        default = config.urgency[urgency].deadline
         return None if default == "none" else now + milliseconds(default)
     try:
         if isinstance(value, str) and re.match(r"\d{4}-", value):

@@ -34,6 +34,37 @@ class CarbonHistory(msgspec.Struct, kw_only=True):
     points: list[PastIntensity]
 
 
+class Window(msgspec.Struct, kw_only=True):
+    """A run, and the mean intensity that is expected over it, gCO2e/kWh."""
+
+    start: Time
+    end: Time
+    intensity: float
+
+
+class BestRun(Window, kw_only=True):
+    """`low`, `high`: the mean over the run of what is expected in 8 of 10 cases."""
+
+    low: float | None
+    high: float | None
+
+
+class BestWindow(msgspec.Struct, kw_only=True):
+    """A run begun now, and the one that `greenest_window` would plan. `duration_ms`: on the grid
+    clock; `saving`: the share of the emissions of a run begun now that waiting avoids;
+    `forecast_until`: later intensities are taken to be the mean of the forecast's last day."""
+
+    zone: str
+    duration_ms: int
+    deadline: Time | None
+    now: Window
+    best: BestRun
+    saving: float
+    latest_start: Time
+    forecast_until: Time
+    simulated: bool
+
+
 class Sized(msgspec.Struct, kw_only=True):
     """The last change of a pool's size."""
 
@@ -129,4 +160,4 @@ class Overview(msgspec.Struct, kw_only=True):
     rates: Rates
 
 
-SCHEMAS = (CarbonHistory, Pools, Overview)
+SCHEMAS = (CarbonHistory, BestWindow, Pools, Overview)

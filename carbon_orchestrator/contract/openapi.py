@@ -13,6 +13,7 @@ from carbon_orchestrator.contract import house_views
 from carbon_orchestrator.contract.views import SCHEMAS
 from carbon_orchestrator.gateway.emissions import FORMATS
 from carbon_orchestrator.gateway.jobs import MOST_LISTED
+from carbon_orchestrator.gateway.occurrence import TYPES as EVENT_TYPES
 from carbon_orchestrator.gateway.outcome import LONGEST_KEY
 from carbon_orchestrator.gateway.routes import ROUTES, Route
 from carbon_orchestrator.lifecycle import STATES
@@ -21,12 +22,13 @@ _REF = "#/components/schemas/{name}"
 _PROBLEM = "application/problem+json"
 _DAY = {"type": "string", "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}$", "examples": ["2026-01-31"]}
 _TIME = {"type": "string", "format": "date-time", "examples": ["2026-01-31T18:00:00Z"]}
+_LENGTH = {"type": "string", "examples": ["2h", "PT90M"]}
 _WHY: Mapping[int, str] = {
     400: "No request, or no JSON.",
     401: "No API key, or none that is known.",
     403: "The API key does not allow it, or a browser sent this for another site.",
     404: "There is no such thing, or not for this API key.",
-    409: "It has ended already.",
+    409: "It has ended already, or there is nothing yet to answer it from.",
     413: "The body is too large.",
     415: "The body is not application/json.",
     422: "Something in the request is wrong; `field` or `detail` say what.",
@@ -145,6 +147,19 @@ _OPERATIONS: Mapping[str, _Operation] = {
         problems=(404,),
         parameters=(_query("zone", "the home zone by default", {"type": "string"}),),
     ),
+    "best_window": _Operation(
+        summary="When a flexible job would best be run on FAST, without submitting it",
+        answers={200: "BestWindow"},
+        problems=(404, 409, 422),
+        parameters=(
+            {
+                **_query("duration", 'as expected_duration of a job, such as "2h"', _LENGTH),
+                "required": True,
+            },
+            _query("deadline", "as of a job: a time, or a length of time from now", _LENGTH),
+            _query("zone", "the home zone by default", {"type": "string"}),
+        ),
+    ),
     "carbon_history": _Operation(
         summary="The intensities of a zone in the past",
         answers={200: "CarbonHistory"},
@@ -158,6 +173,30 @@ _OPERATIONS: Mapping[str, _Operation] = {
     "overview": _Operation(summary="The deployment at a glance", answers={200: "Overview"}),
     "list_pools": _Operation(
         summary="The pools: their workers, what runs and waits in them", answers={200: "Pools"}
+    ),
+    "events": _Operation(
+        summary="What happens, as server-sent events",
+        answers={200: ""},
+        media=("text/event-stream",),
+        problems=(422,),
+        parameters=(
+            {
+                **_query(
+                    "types", "of events", {"type": "array", "items": {"enum": list(EVENT_TYPES)}}
+                ),
+                "style": "form",
+                "explode": False,
+            },
+            _query("job", "only what is about this job", {"type": "string"}),
+            _query("project", "only what is of this project", {"type": "string"}),
+            _query("last_event_id", "for those who send no headers", {"type": "string"}),
+            {
+                "name": "Last-Event-ID",
+                "in": "header",
+                "description": "go on after the frame of this id; else begin now",
+                "schema": {"type": "string"},
+            },
+        ),
     ),
     "emissions": _Operation(
         summary="Energy and emissions by group",

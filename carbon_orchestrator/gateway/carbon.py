@@ -6,11 +6,13 @@ from typing import Any
 
 from aiohttp import web
 
-from carbon_orchestrator.clock import parse_time
+from carbon_orchestrator.clock import parse_time, rfc3339
 from carbon_orchestrator.gateway.grids import Grids
 from carbon_orchestrator.gateway.problems import answer, problem
 from carbon_orchestrator.gateway.reading import Reading
+from carbon_orchestrator.gateway.windows import DoesNotFit, best_window, run_length
 from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.submission import Invalid, deadline_of
 
 _DAY_MS = 86_400_000
 
@@ -43,6 +45,52 @@ class Carbon:
         if start > end:
             return problem(422, "invalid-query", "from must not lie after to", field="from")
         return answer(self._grids.zone(zone).history(start, end))
+
+    async def best_window(self, request: web.Request) -> web.Response:
+        """When a flexible job would best be run on FAST, without submitting it."""
+        zone, query = self._zone(request), request.query
+        if zone is None:
+            return self._unknown()
+        config, clock = self._runtime.config, self._runtime.clock
+        now = clock.now()
+        if "duration" not in query:
+            missing = "say how long it runs, such as duration=2h"
+            return problem(422, "invalid-query", missing, field="duration")
+        try:
+            length = run_length(query["duration"], config, clock.speed)
+        except ValueError as error:
+            return problem(422, "invalid-query", str(error), field="duration")
+        try:
+            deadline = deadline_of(query.get("deadline"), "flexible", config, now)
+        except Invalid as error:
+            return problem(422, "invalid-query", str(error), field="deadline")
+        known = self._grids.zone(zone)
+        outlook, latest = known.outlook(), known.latest
+        if latest is None or outlook.band_at(now) is None:
+            view = await self.view(zone)
+            return problem(
+                409,
+                "no-signal",
+                f"{view['unusable']}, so no time is known to be better than now; jobs run without"
+                " waiting meanwhile. Ask again when /carbon says that the signal is ok",
+            )
+        try:
+            found = best_window(outlook, latest, config, clock.speed, now, length, deadline)
+        except DoesNotFit as error:
+            return problem(422, "does-not-fit", str(error), field="deadline")
+        return answer(
+            {
+                "zone": zone,
+                "duration_ms": length,
+                "deadline": None if deadline is None else rfc3339(deadline),
+                "now": found.at_once.json(),
+                "best": {**found.best.json(), "low": found.low, "high": found.high},
+                "saving": round(found.saving, 4),
+                "latest_start": rfc3339(found.latest_start),
+                "forecast_until": rfc3339(found.forecast_until),
+                "simulated": latest.simulated,
+            }
+        )
 
     async def view(self, zone: str = "") -> dict[str, Any]:
         """What is known of a zone, by default the home zone, as JSON."""

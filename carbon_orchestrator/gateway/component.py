@@ -21,11 +21,13 @@ from carbon_orchestrator.gateway.held import Held
 from carbon_orchestrator.gateway.house import House
 from carbon_orchestrator.gateway.jobs import Jobs
 from carbon_orchestrator.gateway.keyring import Keyring
+from carbon_orchestrator.gateway.live import Live
 from carbon_orchestrator.gateway.metrics import Metrics
 from carbon_orchestrator.gateway.overview import Overview
 from carbon_orchestrator.gateway.pools import Pools
 from carbon_orchestrator.gateway.posting import Posting
 from carbon_orchestrator.gateway.problems import problems
+from carbon_orchestrator.gateway.projects import Projects
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.room import Room
 from carbon_orchestrator.gateway.routes import ROUTES
@@ -82,6 +84,9 @@ class Gateway:
         self._overview = Overview(runtime, reading, grids, self._pools)
         self._house = House(runtime, reading, grids, self._carbon, self._metrics, self._connections)
         self._emissions = Emissions(reading, grids)
+        asking = runtime.connect()
+        projects = Projects(asking, topology)
+        self._live = Live(runtime, asking, projects)
         self.started = anyio.Event()
 
     @cached_property
@@ -100,8 +105,10 @@ class Gateway:
             "show_job": self._jobs.show,
             "cancel_job": self._jobs.cancel,
             "carbon": self._carbon.show,
+            "best_window": self._carbon.best_window,
             "carbon_history": self._carbon.history,
             "emissions": self._show_emissions,
+            "events": self._live.show,
             "overview": self._overview.show,
             "list_pools": self._pools.show_all,
         }
@@ -147,6 +154,7 @@ class Gateway:
                 tasks.start_soon(self._held.follow, lambda: self._keyring.keys, stop)
                 tasks.start_soon(self._connections.watch, stop)
                 tasks.start_soon(self._table.run, stop)
+                tasks.start_soon(self._live.run)
         finally:
             self._guard.end_long()
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):

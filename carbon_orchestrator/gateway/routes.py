@@ -36,8 +36,10 @@ ROUTES = (
     Route(method="GET", path="/jobs/{id}", operation="show_job", scopes=("read",)),
     Route(method="DELETE", path="/jobs/{id}", operation="cancel_job", scopes=("submit", "operate")),
     Route(method="GET", path="/carbon", operation="carbon", scopes=("read",)),
+    Route(method="GET", path="/carbon/best-window", operation="best_window", scopes=("read",)),
     Route(method="GET", path="/carbon/history", operation="carbon_history", scopes=("read",)),
     Route(method="GET", path="/emissions", operation="emissions", scopes=("read",)),
+    Route(method="GET", path="/events", operation="events", scopes=("read",), long=True),
     Route(method="GET", path="/overview", operation="overview", scopes=("read",), bound=False),
     Route(method="GET", path="/pools", operation="list_pools", scopes=("read",), bound=False),
 )
