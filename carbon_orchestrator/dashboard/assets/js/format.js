@@ -9,7 +9,7 @@ function scaled(value, units) {
     if (Math.abs(value) >= size) return `${figure(value / size)} ${unit}`;
   }
   const [unit, size] = units.at(-1);
-  return value === 0 ? `0 ${unit}` : `${figure(value / size)} ${unit}`;
+  return `${figure(value / size)} ${unit}`;
 }
 
 /** Three significant figures, and no more decimals than that takes. */
@@ -24,13 +24,13 @@ export function figure(value) {
 /** Micrograms of CO2e: "1.24 kg". */
 export function grams(ug) {
   if (ug === null || ug === undefined) return NONE;
-  return scaled(ug, [["t", 1e12], ["kg", 1e9], ["g", 1e6], ["mg", 1e3], ["µg", 1]]);
+  return ug === 0 ? "0 g" : scaled(ug, [["t", 1e12], ["kg", 1e9], ["g", 1e6], ["mg", 1e3], ["µg", 1]]);
 }
 
 /** Millijoules: "3.5 kWh", "12 J". */
 export function energy(mj) {
   if (mj === null || mj === undefined) return NONE;
-  return scaled(mj, [["MWh", 3.6e12], ["kWh", 3.6e9], ["Wh", 3.6e6], ["J", 1e3], ["mJ", 1]]);
+  return mj === 0 ? "0 Wh" : scaled(mj, [["MWh", 3.6e12], ["kWh", 3.6e9], ["Wh", 3.6e6], ["J", 1e3], ["mJ", 1]]);
 }
 
 /** gCO2e/kWh: "143". */

@@ -1,11 +1,12 @@
 // The frame: pages by the address's hash, the clock, the theme, the API key, the banners.
 import { hasKey, onKeyNeeded, setKey, words } from "./api.js";
 import { showBanners } from "./banners.js";
-import { gridNow, gridSpeed, setClock } from "./clock.js";
+import { gridNow, gridSpeed } from "./clock.js";
 import { askKey } from "./dialog.js";
 import { h, replace, text } from "./dom.js";
 import { day, refreshTimes } from "./format.js";
-import { listen, onFeed, watch } from "./live.js";
+import { followHealth, onHealth } from "./health.js";
+import { onFeed } from "./live.js";
 
 // By the first part of the hash, and what is shown where there is a second one.
 const PAGES = {
@@ -107,19 +108,12 @@ function start() {
     $("feed").dataset.state = state;
     text($("feed"), { live: "live", away: "reconnecting", off: "polling" }[state]);
   });
-  listen(["intensity.observed", "role.started"], () => {}, always); // the feed stays up on every page
-  const health = watch("/health", {
-    types: ["intensity.observed", "role.started"],
-    every: 5000,
-    signal: always,
-    onData(data) {
-      showBanners($("banners"), data, null);
-      if (data.carbon) setClock(data.carbon.clock);
-      text($("version"), data.version ? `Version ${data.version}` : "");
-      tick();
-    },
-    onError: (error) => showBanners($("banners"), null, words(error)),
-  });
+  const health = followHealth(always);
+  onHealth((latest, error) => {
+    showBanners($("banners"), latest, error);
+    text($("version"), latest?.version ? `Version ${latest.version}` : "");
+    tick();
+  }, always);
   addEventListener("hashchange", async () => {
     await show();
     $("page").focus({ preventScroll: true });
