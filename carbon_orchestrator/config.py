@@ -134,6 +134,7 @@ class ZoneConfig(_Section, frozen=True):
 
 class Limits(_Section, frozen=True):
     max_body: int = 1 << 20  # bytes of an HTTP request
+    max_bulk: int = 16 << 20  # bytes of one that submits many jobs
     max_payload: int = 64 << 10  # bytes of a job's payload
     max_waiting: int = 1_000_000  # jobs not yet finished, before 503
     output_tail: int = 8 << 10  # bytes of a job's output kept on record
@@ -336,6 +337,11 @@ def _check_limits(where: str, limits: Limits) -> None:
     for field in ("burst", "requests", "live", "connections", "body_rate"):
         if not 1 <= getattr(limits, field) <= 1_000_000:
             raise ConfigError(f"{where}.{field} must be 1 to 1000000")
+    for field in ("max_body", "max_bulk", "max_payload"):
+        # One commit takes a job's body twice, and 16 MiB.
+        most = 1 << 30 if field == "max_bulk" else 4 << 20
+        if not 1 <= getattr(limits, field) <= most:
+            raise ConfigError(f"{where}.{field} must be 1 to {most} bytes")
     for field in ("header_timeout", "idle_timeout"):
         _duration(f"{where}.{field}", getattr(limits, field))
         if seconds(getattr(limits, field)) < 0.1:

@@ -294,7 +294,7 @@ class Committer:
             text = reason.decode("utf-8", "replace")
             if is_forbidden(text) and isinstance(self.redis, Client) and self.redis.on_refused:
                 self.redis.on_refused(Forbidden(forbidden(text, ("a commit's write",))))
-            raise WriteFailed(text, failed)
+            raise WriteFailed(text, failed, tuple(flag == _HELD for flag in flags))
         return [flag == _HELD for flag in flags]
 
     async def apply(self, transaction: Transaction) -> bool:

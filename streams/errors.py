@@ -30,12 +30,13 @@ class CommitTooLarge(StreamsError):
 
 
 class WriteFailed(StreamsError):
-    """The server refused a write of these transactions (their places in what was handed in);
-    what came before that write has taken effect, as have all the other transactions."""
+    """The server refused a write of the transactions `failed` (their places in what was handed
+    in); what came before that write has taken effect, as have those of the others that `held`."""
 
-    def __init__(self, reason: str, failed: tuple[int, ...]) -> None:
+    def __init__(self, reason: str, failed: tuple[int, ...], held: tuple[bool, ...] = ()) -> None:
         super().__init__(reason)
         self.failed = failed
+        self.held = held
 
 
 class Refused(StreamsError):

@@ -7,13 +7,13 @@ rest of the system, through which jobs end, knows nothing of it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
 from typing import Any
 
 import structlog
 from redis.asyncio import Redis
 
+from carbon_orchestrator.gateway.tally import Tally
 from carbon_orchestrator.lifecycle import TERMINAL
 from carbon_orchestrator.topology import Topology
 from streams.errors import is_transient
@@ -22,7 +22,6 @@ from streams.stop import Stop
 
 log = structlog.get_logger(__name__)
 
-_COUNT_SECONDS = 0.5
 _SWEEP_SECONDS = 1.0
 #: A set that is not nearly full is swept so seldom, for the room that it takes.
 _SELDOM = 60
@@ -38,21 +37,15 @@ class Held:
         self._redis = redis
         self._topology = topology
         self.most = most
-        self._counted: dict[str, tuple[float, int]] = {}  # when, and how many then or since
+        self._tallies: dict[str, Tally] = {}
         self._swept_to: dict[str, int] = {}
 
-    async def left(self, key_id: str) -> int:
-        """How many more the key may submit for now; negative where there are too many."""
-        when, count = self._counted.get(key_id, (0.0, 0))
-        if time.monotonic() - when > _COUNT_SECONDS:
-            count = int(await self._redis.zcard(self._topology.held(key_id)))
-            self._counted[key_id] = (time.monotonic(), count)
-        return self.most - count
-
-    def count(self, key_id: str, jobs: int) -> None:
-        """So many more are being made (making.py), or, negative, were not made after all."""
-        when, count = self._counted.get(key_id, (0.0, 0))
-        self._counted[key_id] = (when, count + jobs)
+    def tally(self, key_id: str) -> Tally:
+        """How many there are of the key."""
+        if key_id not in self._tallies:
+            key = self._topology.held(key_id)
+            self._tallies[key_id] = Tally(lambda: self._redis.zcard(key))
+        return self._tallies[key_id]
 
     async def has(self, key_id: str, job_id: str) -> bool:
         """Whether this unfinished job came with the key."""
@@ -74,14 +67,14 @@ class Held:
             ]
             if ended:
                 await self._redis.zrem(held, *ended)
-                self._counted.pop(key_id, None)
+                self.tally(key_id).expire()
             at += len(page) - len(ended)
         self._swept_to[key_id] = at
 
     async def keep_up(self, key_ids: Collection[str], turn: int) -> None:
         """Sweep the sets that are half full, and at times all. `turn`: counts the calls."""
-        for gone in [each for each in self._counted if each not in key_ids]:
-            del self._counted[gone]
+        for gone in [each for each in self._tallies if each not in key_ids]:
+            del self._tallies[gone]
         for key_id in key_ids:
             seldom = turn % _SELDOM == 0
             if seldom or await self._redis.zcard(self._topology.held(key_id)) * 2 >= self.most:

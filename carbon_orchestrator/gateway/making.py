@@ -31,10 +31,10 @@ class New(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A transaction, and the places of the jobs that it makes: all of them or none."""
+    """A transaction, and the jobs that it makes: all of them or none."""
 
     transaction: Transaction
-    places: list[int]
+    jobs: Sequence[New]
 
 
 def making(topology: Topology, jobs: Sequence[New], key_id: str | None) -> Iterator[Made]:
@@ -46,7 +46,7 @@ def making(topology: Topology, jobs: Sequence[New], key_id: str | None) -> Itera
             record.create(transaction, topology, job_id, job.spec.submitted_at, _fields(job))
             transaction.emit(topology.jobs_lane(job.spec.urgency), _event(job))
             _hold(transaction, topology, [job], key_id)
-            yield Made(transaction, [job.place])
+            yield Made(transaction, [job])
     for urgent in (True, False):
         group: list[New] = []
         events: list[bytes] = []
@@ -79,7 +79,7 @@ def _together(topology: Topology, jobs: list[New], events: list[bytes], key_id: 
         [(job.spec.job_id, job.spec.submitted_at, _fields(job)) for job in jobs],
     )
     _hold(transaction, topology, jobs, key_id)
-    return Made(transaction, [job.place for job in jobs])
+    return Made(transaction, jobs)
 
 
 def _hold(

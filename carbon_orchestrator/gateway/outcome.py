@@ -47,6 +47,9 @@ class Refused(msgspec.Struct, frozen=True, kw_only=True):
     retry_after: int | None = None
 
 
+INTERNAL = Refused(
+    status=500, kind="internal-error", detail="an error on our side; it has been logged"
+)
 Outcome = Accepted | Repeated | Refused
 
 
@@ -56,8 +59,19 @@ def wrong(kind: str, detail: str, field: str | None = None, **more: Any) -> Refu
     return Refused(status=422, kind=kind, detail=detail, more={**at, **more})
 
 
-def wrong_key(key: str) -> Refused | None:
+def unable(detail: str, retry_after: int = 1) -> Refused:
+    """503: not now; it may be asked again."""
+    return Refused(status=503, kind="server-unavailable", detail=detail, retry_after=retry_after)
+
+
+def malformed(detail: str) -> Refused:
+    """400: no JSON that means one thing only."""
+    return Refused(status=400, kind="malformed-json", detail=detail)
+
+
+def wrong_key(key: str, field: str | None = None) -> Refused | None:
     """Why this cannot be an idempotency key, if it cannot."""
     if 1 <= len(key) <= LONGEST_KEY and key.isascii() and key.isprintable():
         return None
-    return wrong("invalid-idempotency-key", f"1 to {LONGEST_KEY} printable ASCII characters")
+    detail = f"an idempotency key is 1 to {LONGEST_KEY} printable ASCII characters"
+    return wrong("invalid-idempotency-key", detail, field)

@@ -9,22 +9,23 @@ from aiohttp import web
 
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.events import Spec
+from carbon_orchestrator.gateway.bulk import MEDIA_TYPE, Bulk
 from carbon_orchestrator.gateway.guard import caller
-from carbon_orchestrator.gateway.outcome import Accepted, Asked, Refused, wrong, wrong_key
-from carbon_orchestrator.gateway.problems import answer, problem, unavailable
+from carbon_orchestrator.gateway.outcome import (
+    Accepted,
+    Asked,
+    Refused,
+    malformed,
+    wrong,
+    wrong_key,
+)
+from carbon_orchestrator.gateway.problems import answer, problem, refused, unavailable
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.strict import Malformed, WrongField, submission
 from carbon_orchestrator.gateway.submitting import Submitting
 from carbon_orchestrator.runtime import Runtime
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
-
-
-def refused(refusal: Refused) -> web.Response:
-    """A refusal as a response."""
-    again = refusal.retry_after
-    headers = None if again is None else {"Retry-After": str(again)}
-    return problem(refusal.status, refusal.kind, refusal.detail, headers=headers, **refusal.more)
 
 
 def traceparent(request: web.Request) -> str | None:
@@ -40,11 +41,15 @@ class Posting:
         self._runtime = runtime
         self._reading = reading
         self._submitting = submitting
+        self._bulk = Bulk(runtime, submitting)
 
     async def submit(self, request: web.Request) -> web.Response:
-        """A new job, or the one that came with the same Idempotency-Key before."""
+        """A new job, or the one that came with the same Idempotency-Key before; or many."""
+        if request.content_type == MEDIA_TYPE:
+            return await self._bulk.submit(request, caller(request), traceparent(request))
         if request.content_type not in ("application/json", "application/octet-stream"):
-            return problem(415, "unsupported-media-type", "send application/json")
+            detail = f"send application/json, or many jobs as {MEDIA_TYPE}"
+            return problem(415, "unsupported-media-type", detail)
         asked = self._asked(await request.read(), request)
         if isinstance(asked, Refused):
             return refused(asked)
@@ -65,7 +70,7 @@ class Posting:
         except WrongField as error:
             return wrong("invalid-job", str(error), error.field)
         except Malformed as error:
-            return Refused(status=400, kind="malformed-json", detail=str(error))
+            return malformed(str(error))
         key = request.headers.get("Idempotency-Key")
         if key is None:
             return Asked(submitted, given, None, traceparent(request))

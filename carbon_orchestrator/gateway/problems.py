@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from carbon_orchestrator.gateway.outcome import INTERNAL, Refused, unable
 from streams.errors import CommitUnknown, is_transient
 
 log = structlog.get_logger(__name__)
@@ -50,8 +51,32 @@ def problem(
     )
 
 
+def members(refusal: Refused) -> msgspec.Raw:
+    """The JSON of a refusal as a problem."""
+    return msgspec.Raw(problem_body(refusal.status, refusal.kind, refusal.detail, **refusal.more))
+
+
+def refused(refusal: Refused) -> web.Response:
+    """A refusal as a response."""
+    again = refusal.retry_after
+    headers = None if again is None else {"Retry-After": str(again)}
+    return problem(refusal.status, refusal.kind, refusal.detail, headers=headers, **refusal.more)
+
+
 def unavailable(detail: str, retry_after: int = 1) -> web.Response:
-    return problem(503, "server-unavailable", detail, headers={"Retry-After": str(retry_after)})
+    return refused(unable(detail, retry_after))
+
+
+def fault(error: Exception) -> Refused:
+    """What is said of an error that nobody foresaw."""
+    if isinstance(error, CommitUnknown):
+        return unable(
+            "the server did not answer in time; the job may or may not have been accepted:"
+            " send it again with the same Idempotency-Key to find out"
+        )
+    if is_transient(error):
+        return unable("the stream server is not reachable; try again")
+    return INTERNAL
 
 
 @web.middleware
@@ -71,13 +96,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             f"{request.method} {request.path}",
             headers=headers,
         )
-    except CommitUnknown:
-        return unavailable(
-            "the server did not answer in time; the job may or may not have been accepted:"
-            " send it again with the same Idempotency-Key to find out"
-        )
     except Exception as error:
-        if is_transient(error):
-            return unavailable("the stream server is not reachable; try again")
-        log.exception("request failed", method=request.method, path=request.path)
-        return problem(500, "internal-error", "an error on our side; it has been logged")
+        refusal = fault(error)
+        if refusal is INTERNAL:
+            log.exception("request failed", method=request.method, path=request.path)
+        return refused(refusal)

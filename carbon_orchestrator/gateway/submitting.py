@@ -11,13 +11,16 @@ import structlog
 from carbon_orchestrator.gateway.access import Caller
 from carbon_orchestrator.gateway.making import New, making
 from carbon_orchestrator.gateway.outcome import (
+    INTERNAL,
     Accepted,
     Asked,
     Outcome,
     Refused,
     Repeated,
+    unable,
     wrong,
 )
+from carbon_orchestrator.gateway.problems import fault
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.room import Room
 from carbon_orchestrator.runtime import Runtime
@@ -35,12 +38,7 @@ from streams.errors import WriteFailed
 
 log = structlog.get_logger(__name__)
 
-_GONE = Refused(
-    status=503,
-    kind="server-unavailable",
-    detail="the job that came of it before has just been forgotten; send it again",
-    retry_after=1,
-)
+_GONE = unable("the job that came of it before has just been forgotten; send it again")
 
 
 class _Doubtful(NamedTuple):
@@ -50,6 +48,10 @@ class _Doubtful(NamedTuple):
     job_id: str
     digest: str | None
     refusal: Refused
+
+    @classmethod
+    def of(cls, job: New, refusal: Refused) -> _Doubtful:
+        return cls(job.place, job.spec.job_id, job.digest, refusal)
 
 
 class Submitting:
@@ -63,32 +65,49 @@ class Submitting:
         self._committer = committer
         self._room = room
 
-    async def submit(self, asked: Sequence[Asked], asking: Caller) -> list[Outcome]:
-        """What came of each, in order. Raises CommitUnknown, and what is transient: then nothing
-        is known of those that were not refused."""
-        outcomes: list[Outcome] = [_GONE] * len(asked)
-        new, doubtful = self._checked(asked, asking, outcomes)
+    async def submit(
+        self, asked: Sequence[Asked], asking: Caller, now: int | None = None
+    ) -> list[Outcome]:
+        """What came of each, in order; a server that fails is a refusal of all that needed it.
+        `now`: when they were submitted, grid ms."""
+        now = self._runtime.now() if now is None else now
+        outcomes: list[Outcome] = [INTERNAL] * len(asked)
+        new, doubtful = self._checked(asked, asking, now, outcomes)
+        try:
+            await self._decide(new, doubtful, asking, outcomes)
+        except Exception as error:
+            refusal = fault(error)
+            if refusal is INTERNAL:
+                log.exception("jobs could not be made", jobs=len(new))
+            for place in [*(each.place for each in new), *(each.place for each in doubtful)]:
+                outcomes[place] = refusal
+        return outcomes
+
+    async def _decide(
+        self, new: list[New], doubtful: list[_Doubtful], asking: Caller, outcomes: list[Outcome]
+    ) -> None:
         left, full = await self._room.left(asking)
         if left < len(new):
             # What came before needs no room.
-            guarded = [job for job in new if job.guarded]
-            doubtful += [_Doubtful(job.place, job.spec.job_id, job.digest, full) for job in guarded]
-            known = await self._recall(doubtful, outcomes)
+            known = await self._recall(
+                [*doubtful, *(_Doubtful.of(job, full) for job in new if job.guarded)], outcomes
+            )
             new = [job for job in new if job.place not in known]
-            left, _ = await self._room.left(asking)
+            left, full = await self._room.left(asking)
             for job in new[left:]:
                 outcomes[job.place] = full
             new = new[:left]
-        elif doubtful:
+        else:
             await self._recall(doubtful, outcomes)
         if new:
-            await self._make(new, asking, outcomes)
-        return outcomes
+            with self._room.taken(asking, len(new)):
+                repeated = await self._make(new, asking, outcomes)
+            await self._recall(repeated, outcomes)
 
     def check(self, asked: Asked, asking: Caller) -> Accepted | Refused:
         """What would be made of this, or why nothing; nobody looks whether it came before."""
-        outcomes: list[Outcome] = [_GONE]
-        new, doubtful = self._checked([asked], asking, outcomes)
+        outcomes: list[Outcome] = [INTERNAL]
+        new, doubtful = self._checked([asked], asking, self._runtime.now(), outcomes)
         if new:
             return Accepted(new[0].spec)
         refusal = doubtful[0].refusal if doubtful else outcomes[0]
@@ -96,10 +115,10 @@ class Submitting:
         return refusal
 
     def _checked(
-        self, asked: Sequence[Asked], asking: Caller, outcomes: list[Outcome]
+        self, asked: Sequence[Asked], asking: Caller, now: int, outcomes: list[Outcome]
     ) -> tuple[list[New], list[_Doubtful]]:
         """Those that can be accepted; of the others the outcome is told, or doubtful."""
-        config, now = self._runtime.config, self._runtime.now()
+        config = self._runtime.config
         new: list[New] = []
         doubtful: list[_Doubtful] = []
         for place, each in enumerate(asked):
@@ -134,29 +153,26 @@ class Submitting:
         scope = () if asking.project is None else (asking.project,)
         return derived_job_id(number, identity[0], *scope, *identity[1:])
 
-    async def _make(self, new: list[New], asking: Caller, outcomes: list[Outcome]) -> None:
+    async def _make(
+        self, new: list[New], asking: Caller, outcomes: list[Outcome]
+    ) -> list[_Doubtful]:
+        """Make them; those that there are already."""
         made = list(making(self._runtime.topology, new, asking.key_id))
-        self._room.take(asking, len(new))
         failed: frozenset[int] = frozenset()
+        held: Sequence[bool]
         try:
             held = await self._committer.commit([each.transaction for each in made])
         except WriteFailed as error:
             log.error("jobs could not be made", reason=str(error), failed=len(error.failed))
-            held, failed = [True] * len(made), frozenset(error.failed)
-        by_place = {job.place: job for job in new}
+            held, failed = error.held, frozenset(error.failed)
         repeated: list[_Doubtful] = []
         for number, (each, took_effect) in enumerate(zip(made, held, strict=True)):
-            for place in each.places:
-                job = by_place[place]
-                if number in failed:
-                    outcomes[place] = _failed()
-                elif took_effect:
-                    outcomes[place] = Accepted(job.spec)
-                else:
-                    repeated.append(_Doubtful(place, job.spec.job_id, job.digest, _GONE))
-        if repeated:
-            self._room.take(asking, -len(repeated))
-            await self._recall(repeated, outcomes)
+            for job in each.jobs:
+                if took_effect:
+                    outcomes[job.place] = Accepted(job.spec)
+                elif number not in failed:
+                    repeated.append(_Doubtful.of(job, _GONE))
+        return repeated
 
     async def _recall(self, doubtful: list[_Doubtful], outcomes: list[Outcome]) -> set[int]:
         """Tell of each whether it came before; the places of those that did."""
@@ -193,8 +209,3 @@ def _bound(project: str) -> Refused:
         detail=f"this API key submits to the project {project} only",
         more={"field": "project"},
     )
-
-
-def _failed() -> Refused:
-    detail = "an error on our side; it has been logged"
-    return Refused(status=500, kind="internal-error", detail=detail)

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from carbon_orchestrator.config import Config, JobType, complete
 from carbon_orchestrator.events import JobSubmitted
-from carbon_orchestrator.gateway.room import COUNT_SECONDS
+from carbon_orchestrator.gateway.tally import COUNT_SECONDS
 from carbon_orchestrator.submission import derived_job_id
 from streams.codec import envelope
 from streams.embedded import EmbeddedServer
@@ -332,7 +332,8 @@ async def test_roles_wait_for_a_server_that_is_not_there_yet(
     await house.reach(running, "running")
     await house.reach(deferred, "deferred")
     await own_server.stop()
-    await until(lambda: time.monotonic() > house.gateways[0].role._room.counted[0] + COUNT_SECONDS)
+    tally = house.gateways[0].role._room.unfinished
+    await until(lambda: time.monotonic() > tally.counted + COUNT_SECONDS)
     answer = await house.http("POST", "/jobs", json={"type": "quick"})
     assert (answer.status, "Retry-After" in answer.headers) == (503, True)
     assert (await house.http("GET", f"/jobs/{running}")).status == 503

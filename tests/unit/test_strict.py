@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_orchestrator.gateway.strict import Malformed, WrongField, names, submission
+from carbon_orchestrator.gateway.strict import (
+    Malformed,
+    WrongField,
+    _exact_names,
+    _plain_names,
+    line,
+    names,
+    submission,
+)
 
 MOST = 64 << 10
 
@@ -85,6 +94,42 @@ def test_names_are_those_of_the_outermost_object(value: dict[str, Any]) -> None:
     assert names(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) == {
         each.encode("utf-8", "replace").decode() for each in value
     }
+
+
+few = st.sampled_from(["a", "b", "{", "[", '"', "\\", "é", " "])
+pairs = st.lists(st.tuples(few, values | st.lists(few)), max_size=4)
+objects = st.recursive(
+    pairs, lambda inner: st.lists(st.tuples(few, inner), max_size=3), max_leaves=6
+)
+
+
+def written(value: Any) -> str:
+    """JSON, in which lists of pairs are objects that may have a name twice."""
+    if isinstance(value, list) and all(type(each) is tuple for each in value):
+        members = (f"{json.dumps(n, ensure_ascii=False)}:{written(v)}" for n, v in value)
+        return "{" + ",".join(members) + "}"
+    return json.dumps(value, ensure_ascii=False)
+
+
+@given(objects.map(written) | st.text('{}[]":,ab\\ 1', max_size=20))
+def test_what_plainly_has_no_name_twice_has_none(text: str) -> None:
+    body = text.encode("utf-8", "replace")
+    plain = _plain_names(body)
+    if plain is not None:
+        assert plain == _exact_names(body)
+
+
+@pytest.mark.parametrize("text", ['{"a":1,"a":1}', '{"a":{"b":"","b":""}}', '{"a":[{"":1,"":2}]}'])
+def test_names_that_stand_twice_are_not_plain(text: str) -> None:
+    assert _plain_names(text.encode()) is None
+
+
+def test_a_line_may_have_a_key_beside_its_fields() -> None:
+    submitted, given_, key = line(b'{"type":"a","idempotency_key":"k"}', MOST)
+    assert (key, given_) == ("k", {"type", "idempotency_key"})
+    assert msgspec.json.encode(submitted) == b'{"type":"a"}'
+    with pytest.raises(WrongField, match="no field"):
+        submission(b'{"type":"a","idempotency_key":"k"}', MOST)
 
 
 @given(st.binary() | st.dictionaries(st.text(), values).map(lambda each: json.dumps(each).encode()))

@@ -1,0 +1,204 @@
+"""Many jobs in one request: newline-delimited JSON, of which each line is taken by itself.
+
+Nothing happens before the whole body is there. Then so many lines at a time are read, while those
+before them are on their way to the server, and others have their turn in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+
+import msgspec
+from aiohttp import web
+from msgspec import UNSET, UnsetType
+
+from carbon_orchestrator.clock import rfc3339
+from carbon_orchestrator.gateway.access import Caller
+from carbon_orchestrator.gateway.outcome import (
+    Accepted,
+    Asked,
+    Outcome,
+    Refused,
+    Repeated,
+    malformed,
+    unable,
+    wrong,
+    wrong_key,
+)
+from carbon_orchestrator.gateway.problems import answer, members, refused
+from carbon_orchestrator.gateway.strict import Malformed, WrongField, line
+from carbon_orchestrator.gateway.submitting import Submitting
+from carbon_orchestrator.runtime import Runtime
+
+MEDIA_TYPE = "application/x-ndjson"
+MOST_LINES = 10_000
+#: Lines that are read at a stretch, and how many stretches are on their way at a time.
+_STRETCH, _STRETCHES = 200, 8
+#: Bodies of the largest size that there is memory for, in all; for those of one key half of it.
+_BODIES = 4
+_RECEIVE_SECONDS = 60.0
+
+
+class Result(msgspec.Struct, omit_defaults=True):
+    """What came of a line; lines count from 1."""
+
+    line: int
+    status: int
+    id: str | UnsetType = UNSET
+    state: str | UnsetType = UNSET
+    problem: msgspec.Raw | UnsetType = UNSET
+
+
+class Memory:
+    """What bodies take up, in bytes, while they are received and worked on."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[str | None] = Counter()
+
+    def take(self, key_id: str | None, size: int) -> bool:
+        """Whether there is so much, for this key; then it is taken."""
+        own = self._most if key_id is None else self._most // 2
+        if self._taken[key_id] + size > own or self._taken.total() + size > self._most:
+            return False
+        self._taken[key_id] += size
+        return True
+
+    def give_back(self, key_id: str | None, size: int) -> None:
+        self._taken[key_id] -= size
+        if not self._taken[key_id]:
+            del self._taken[key_id]
+
+
+class Bulk:
+    """Takes many jobs at a time."""
+
+    def __init__(self, runtime: Runtime, submitting: Submitting) -> None:
+        self._runtime = runtime
+        self._submitting = submitting
+        self._limits = runtime.config.limits
+        self._memory = Memory(_BODIES * self._limits.max_bulk)
+
+    async def submit(
+        self, request: web.Request, asking: Caller, traceparent: str | None
+    ) -> web.Response:
+        """What came of each line; 202 if there is a job for any of them."""
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(_RECEIVE_SECONDS):
+                refusal = await self._receive(request, asking, parts)
+            body = b"".join(parts)
+            refusal = refusal or _too_many(body)
+            if refusal is not None:
+                return refused(refusal)
+            return await self._answer(body, asking, traceparent)
+        except TimeoutError:
+            detail = f"the body did not arrive in {_RECEIVE_SECONDS:g} s; send fewer lines"
+            return refused(Refused(status=408, kind="too-slow", detail=detail))
+        finally:
+            self._memory.give_back(asking.key_id, sum(map(len, parts)))
+
+    async def _receive(
+        self, request: web.Request, asking: Caller, parts: list[bytes]
+    ) -> Refused | None:
+        """Read the body into `parts`, or say why it is not taken."""
+        most, size = self._limits.max_bulk, 0
+        while part := await request.content.readany():
+            size += len(part)
+            if size > most:
+                detail = f"the body is over {most} bytes; send fewer lines at a time"
+                return Refused(status=413, kind="body-too-large", detail=detail)
+            if not self._memory.take(asking.key_id, len(part)):
+                return unable("too much is being submitted at once")
+            parts.append(part)
+        return None
+
+    async def _answer(self, body: bytes, asking: Caller, traceparent: str | None) -> web.Response:
+        now = self._runtime.now()
+        places = asyncio.Semaphore(_STRETCHES)
+        stretches: list[asyncio.Task[list[Result]]] = []
+        async with asyncio.TaskGroup() as tasks:
+            for lines in _stretches(body):
+                await places.acquire()
+                asked = [self._asked(each, traceparent) for _, each in lines]
+                numbers = [number for number, _ in lines]
+                task = tasks.create_task(self._submit(numbers, asked, asking, now))
+                task.add_done_callback(lambda _: places.release())
+                stretches.append(task)
+                await asyncio.sleep(0)
+        return told([result for task in stretches for result in task.result()], now)
+
+    async def _submit(
+        self, numbers: list[int], asked: list[Asked | Refused], asking: Caller, now: int
+    ) -> list[Result]:
+        """What came of these lines."""
+        sound = [each for each in asked if isinstance(each, Asked)]
+        made = iter(await self._submitting.submit(sound, asking, now))
+        return [
+            _result(number, each if isinstance(each, Refused) else next(made))
+            for number, each in zip(numbers, asked, strict=True)
+        ]
+
+    def _asked(self, body: bytes, traceparent: str | None) -> Asked | Refused:
+        if len(body) > self._limits.max_body:
+            detail = f"the line is over {self._limits.max_body} bytes"
+            return Refused(status=413, kind="body-too-large", detail=detail)
+        try:
+            submitted, given, key = line(body, self._limits.max_payload)
+        except WrongField as error:
+            return wrong("invalid-job", str(error), error.field)
+        except Malformed as error:
+            return malformed(str(error))
+        if key is None:
+            return Asked(submitted, given, None, traceparent)
+        return wrong_key(key, "idempotency_key") or Asked(
+            submitted, given, ("key", key), traceparent
+        )
+
+
+def _too_many(body: bytes) -> Refused | None:
+    lines = body.count(b"\n") + (not body.endswith(b"\n"))
+    if lines > MOST_LINES:
+        detail = f"{lines} lines; send {MOST_LINES} at most, the others in another request"
+        return Refused(status=413, kind="too-many-lines", detail=detail)
+    if not body.strip():
+        return malformed("there is no line in the body")
+    return None
+
+
+def _stretches(body: bytes) -> Iterator[list[tuple[int, bytes]]]:
+    """The lines that are not empty, by number."""
+    lines = (each for each in enumerate(io.BytesIO(body), 1) if not each[1].isspace())
+    while stretch := list(islice(lines, _STRETCH)):
+        yield stretch
+
+
+def _result(number: int, outcome: Outcome) -> Result:
+    if isinstance(outcome, Accepted):
+        return Result(number, 202, outcome.spec.job_id)
+    if isinstance(outcome, Repeated):
+        return Result(number, 200, outcome.job_id, outcome.state)
+    return Result(number, outcome.status, problem=members(outcome))
+
+
+def told(results: list[Result], now: int) -> web.Response:
+    """The answer. Where no line has a job its status is that which all lines share, else 422."""
+    counts = Counter(each.status for each in results)
+    accepted, repeated = counts[202], counts[200]
+    status, headers = 202, None
+    if not accepted + repeated:
+        status = next(iter(counts)) if len(counts) == 1 else 422
+        if status in (429, 503):
+            headers = {"Retry-After": "1"}
+    body = {
+        "accepted": accepted,
+        "repeated": repeated,
+        "refused": len(results) - accepted - repeated,
+        "submitted_at": rfc3339(now),
+        "results": results,
+    }
+    return answer(body, status, headers)
