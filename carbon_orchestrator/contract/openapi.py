@@ -13,6 +13,7 @@ from carbon_orchestrator.contract import house_views
 from carbon_orchestrator.contract.views import SCHEMAS
 from carbon_orchestrator.gateway.emissions import FORMATS
 from carbon_orchestrator.gateway.jobs import MOST_LISTED
+from carbon_orchestrator.gateway.letters import MOST_LISTED as MOST_LETTERS
 from carbon_orchestrator.gateway.occurrence import TYPES as EVENT_TYPES
 from carbon_orchestrator.gateway.outcome import LONGEST_KEY
 from carbon_orchestrator.gateway.routes import ROUTES, Route
@@ -37,6 +38,15 @@ _WHY: Mapping[int, str] = {
 }
 
 
+_EXAMPLE = {
+    "type": "analytics",
+    "urgency": "flexible",
+    "payload": {"rows": 100000},
+    "deadline": "6h",
+    "project": "forecasts",
+}
+
+
 class _Operation(msgspec.Struct, frozen=True, kw_only=True):
     """`answers`: view by status; `problems`: statuses besides those that all have."""
 
@@ -45,6 +55,7 @@ class _Operation(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[int, ...] = ()
     parameters: tuple[Mapping[str, Any], ...] = ()
     body: str | None = None
+    example: Mapping[str, Any] = {}
     media: tuple[str, ...] = ("application/json",)
 
 
@@ -106,6 +117,7 @@ _OPERATIONS: Mapping[str, _Operation] = {
             },
         ),
         body="NewJob",
+        example=_EXAMPLE,
     ),
     "list_jobs": _Operation(
         summary="Jobs, the latest first",
@@ -171,6 +183,39 @@ _OPERATIONS: Mapping[str, _Operation] = {
         ),
     ),
     "overview": _Operation(summary="The deployment at a glance", answers={200: "Overview"}),
+    "list_letters": _Operation(
+        summary="Dead letters, entries that nobody could process: by the group, and each",
+        answers={200: "LetterPage"},
+        problems=(422,),
+        parameters=(
+            _query(
+                "limit",
+                "how many letters at most",
+                {"type": "integer", "minimum": 1, "maximum": MOST_LETTERS, "default": 100},
+            ),
+            _query("after", "the id of a letter to go on from", {"type": "string"}),
+        ),
+    ),
+    "show_letter": _Operation(
+        summary="A dead letter, with the original's fields",
+        answers={200: "Letter"},
+        problems=(404,),
+        parameters=(_path("id", "of a dead letter"),),
+    ),
+    "retry_letters": _Operation(
+        summary="Put dead letters back on the streams from which they came",
+        answers={200: "LetterOutcomes"},
+        problems=(413, 415, 422),
+        body="LetterChoice",
+        example={"stream": "jobs", "kind": "no such type"},
+    ),
+    "drop_letters": _Operation(
+        summary="Delete dead letters for good",
+        answers={200: "LetterOutcomes"},
+        problems=(413, 415, 422),
+        body="LetterChoice",
+        example={"ids": ["1700000000000-0"]},
+    ),
     "list_pools": _Operation(
         summary="The pools: their workers, what runs and waits in them", answers={200: "Pools"}
     ),
@@ -222,13 +267,6 @@ _OPERATIONS: Mapping[str, _Operation] = {
             ),
         ),
     ),
-}
-_EXAMPLE = {
-    "type": "analytics",
-    "urgency": "flexible",
-    "payload": {"rows": 100000},
-    "deadline": "6h",
-    "project": "forecasts",
 }
 _HEADERS: Mapping[str, Any] = {
     "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
@@ -287,7 +325,7 @@ def _operation(route: Route, described: _Operation) -> dict[str, Any]:
         schema = {"$ref": _REF.format(name=described.body)}
         shown["requestBody"] = {
             "required": True,
-            "content": {"application/json": {"schema": schema, "example": _EXAMPLE}},
+            "content": {"application/json": {"schema": schema, "example": described.example}},
         }
     answers = {
         str(status): _answer(status, view, described.media)

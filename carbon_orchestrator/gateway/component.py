@@ -21,11 +21,13 @@ from carbon_orchestrator.gateway.held import Held
 from carbon_orchestrator.gateway.house import House
 from carbon_orchestrator.gateway.jobs import Jobs
 from carbon_orchestrator.gateway.keyring import Keyring
+from carbon_orchestrator.gateway.letters import DeadLetterOffice
 from carbon_orchestrator.gateway.live import Live
 from carbon_orchestrator.gateway.metrics import Metrics
 from carbon_orchestrator.gateway.overview import Overview
 from carbon_orchestrator.gateway.pools import Pools
 from carbon_orchestrator.gateway.posting import Posting
+from carbon_orchestrator.gateway.preview import Preview
 from carbon_orchestrator.gateway.problems import problems
 from carbon_orchestrator.gateway.projects import Projects
 from carbon_orchestrator.gateway.reading import Reading
@@ -78,10 +80,11 @@ class Gateway:
         self._jobs = Jobs(runtime, reading, committer, self._held)
         self._room = Room(reading, self._held, limits.max_waiting)
         submitting = Submitting(runtime, reading, committer, self._room)
-        self._posting = Posting(runtime, reading, submitting)
+        self._posting = Posting(runtime, reading, submitting, Preview(runtime, grids))
         self._carbon = Carbon(runtime, reading, grids)
         self._pools = Pools(runtime, reading)
         self._overview = Overview(runtime, reading, grids, self._pools)
+        self._letters = DeadLetterOffice(runtime, reading, committer)
         self._house = House(runtime, reading, grids, self._carbon, self._metrics, self._connections)
         self._emissions = Emissions(reading, grids)
         asking = runtime.connect()
@@ -110,6 +113,10 @@ class Gateway:
             "emissions": self._show_emissions,
             "events": self._live.show,
             "overview": self._overview.show,
+            "list_letters": self._letters.list,
+            "show_letter": self._letters.show,
+            "retry_letters": self._letters.retry,
+            "drop_letters": self._letters.drop,
             "list_pools": self._pools.show_all,
         }
 

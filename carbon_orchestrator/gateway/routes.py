@@ -38,6 +38,30 @@ ROUTES = (
     Route(method="GET", path="/carbon", operation="carbon", scopes=("read",)),
     Route(method="GET", path="/carbon/best-window", operation="best_window", scopes=("read",)),
     Route(method="GET", path="/carbon/history", operation="carbon_history", scopes=("read",)),
+    Route(
+        method="GET", path="/dead-letters", operation="list_letters", scopes=("read",), bound=False
+    ),
+    Route(
+        method="POST",
+        path="/dead-letters/retry",
+        operation="retry_letters",
+        scopes=("operate",),
+        bound=False,
+    ),
+    Route(
+        method="POST",
+        path="/dead-letters/drop",
+        operation="drop_letters",
+        scopes=("operate",),
+        bound=False,
+    ),
+    Route(
+        method="GET",
+        path="/dead-letters/{id}",
+        operation="show_letter",
+        scopes=("read",),
+        bound=False,
+    ),
     Route(method="GET", path="/emissions", operation="emissions", scopes=("read",)),
     Route(method="GET", path="/events", operation="events", scopes=("read",), long=True),
     Route(method="GET", path="/overview", operation="overview", scopes=("read",), bound=False),
