@@ -21,26 +21,32 @@ if TYPE_CHECKING:
         Unavailable,
     )
     from carbon_orchestrator.client.gateway import Client
-    from carbon_orchestrator.client.grid import Carbon, Emissions, Health
-    from carbon_orchestrator.client.jobs import Job
+    from carbon_orchestrator.client.grid import BestWindow, Carbon, Emissions, Health, Pool
+    from carbon_orchestrator.client.jobs import Job, JobList, Plan
+    from carbon_orchestrator.client.live import Event
     from carbon_orchestrator.publisher import Publisher
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BestWindow",
     "Carbon",
     "Client",
     "Conflict",
     "Emissions",
+    "Event",
     "Forbidden",
     "Health",
     "Incomplete",
     "InvalidJob",
     "InvalidRequest",
     "Job",
+    "JobList",
     "NotEnded",
     "NotFound",
     "OrchestratorError",
+    "Plan",
+    "Pool",
     "Publisher",
     "SyncClient",
     "TooManyRequests",
@@ -54,6 +60,11 @@ _ELSEWHERE = {
     "SyncClient": "client.blocking",
     "Publisher": "publisher",
     "Job": "client.jobs",
+    "JobList": "client.jobs",
+    "Plan": "client.jobs",
+    "Event": "client.live",
+    "BestWindow": "client.grid",
+    "Pool": "client.grid",
     "Carbon": "client.grid",
     "Emissions": "client.grid",
     "Health": "client.grid",

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cyclopts import App
-
 from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.faults import USAGE, Failure
-
-
-def register(app: App) -> None:
-    """Add this command."""
-    app.command(contract)
 
 
 def contract(*, write: Path | None = None) -> None:

@@ -1,17 +1,14 @@
-"""Exit statuses, and how faults are told: one line that says what to do, no traceback.
-
-0 done; 1 done, but what was asked about is not well (a failed job, a failing check); 2 wrong
-usage or configuration; 3 the server or gateway cannot be reached, or will not have us; 130
-interrupted.
-"""
+"""Exit statuses, and how faults are told: one line that says what to do, no traceback."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 from cyclopts import App
 
 from carbon_orchestrator.cli.output import printable
+from carbon_orchestrator.client.errors import InvalidRequest, OrchestratorError, Unavailable
 from carbon_orchestrator.config import ConfigError
 from carbon_orchestrator.data_dir import DataDirError
 from carbon_orchestrator.gateway.exposed import Exposed
@@ -20,7 +17,13 @@ from streams.embedded import EmbeddedError
 from streams.errors import CommitUnknown, Forbidden, Refused, is_transient
 
 DONE, NOT_WELL, USAGE, UNREACHABLE, INTERRUPTED = 0, 1, 2, 3, 130
-
+STATUSES: Mapping[int, str] = {
+    DONE: "done",
+    NOT_WELL: "done, but what was asked about is not well: a failed job, a failing check",
+    USAGE: "wrong usage, configuration or input; nothing was done that is not said",
+    UNREACHABLE: "the gateway or stream server cannot be reached, or has no room; try again",
+    INTERRUPTED: "interrupted",
+}
 
 _HINT = " (`carbon-orchestrator doctor --acl` prints what each role needs)"
 
@@ -53,6 +56,8 @@ def told(app: App, tokens: list[str] | None = None) -> int:
             raise
         if str(fault):
             text = f"{fault}{_HINT}" if isinstance(fault, Forbidden) else str(fault)
+            if isinstance(fault, Unavailable) and fault.retry_after:
+                text += f" (try again in {fault.retry_after:g} s)"
             # It may be the words of a server, or of whoever answers in its place.
             text = printable(text, lines=True)
             print(f"carbon-orchestrator: {text}", file=sys.stderr)  # noqa: T201
@@ -62,11 +67,21 @@ def told(app: App, tokens: list[str] | None = None) -> int:
 def _status(fault: BaseException) -> int | None:
     if isinstance(fault, Failure):
         return fault.status
+    if isinstance(fault, OrchestratorError):
+        return status_of(fault)
     if isinstance(fault, ConfigError | DataDirError | EmbeddedError | Exposed | SignalError):
         return USAGE
     if isinstance(fault, CommitUnknown | Refused) or is_transient(fault):
         return UNREACHABLE
     return USAGE if isinstance(fault, OSError) else None
+
+
+def status_of(error: OrchestratorError) -> int:
+    """Of a gateway's refusal."""
+    if isinstance(error, InvalidRequest) or error.kind == "idempotency-key-reused":
+        return USAGE
+    foreign = error.status is not None and not error.kind
+    return UNREACHABLE if isinstance(error, Unavailable) or foreign else NOT_WELL
 
 
 def _only(error: BaseException) -> BaseException:

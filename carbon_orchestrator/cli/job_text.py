@@ -88,6 +88,8 @@ def head(job: Mapping[str, Any], grid: Mapping[str, Any]) -> Iterator[tuple[str,
     if job["payload"]:
         text = json.dumps(job["payload"], ensure_ascii=False)
         yield "payload", text if len(text) <= _LONGEST_PAYLOAD else text[:_LONGEST_PAYLOAD] + "…"
+    if progress := job.get("progress"):
+        yield "progress", progress_text(progress, now)
     yield "submitted", f"{moment(job['submitted_at'])} UTC"
     yield "deadline", _deadline(job, now)
     yield "pool", pool_name(job["pool"], job.get("zone"))
@@ -104,6 +106,49 @@ def head(job: Mapping[str, Any], grid: Mapping[str, Any]) -> Iterator[tuple[str,
     if job["failures"]:
         yield "failures", f"{job['failures']} of {job['attempts']} attempts"
     yield from amounts(job, bool(grid.get("simulated")))
+
+
+def progress_text(progress: Mapping[str, Any], now: str) -> str:
+    """Such as "42 %, epoch 3 of 7, done in 12m05s"."""
+    fraction, message = progress.get("fraction"), progress.get("message")
+    parts = [] if fraction is None else [f"{100 * fraction:.0f} %"]
+    parts += [message] if message else []
+    if finish := progress.get("finish_at"):
+        parts.append(f"done {until(finish, now)}" if finish > now else "done any moment")
+    return ", ".join(parts)
+
+
+def doing(job: Mapping[str, Any], now: str) -> str:
+    """What a job that has not ended is doing, in a line."""
+    state = str(job["state"])
+    if progress := job.get("progress"):
+        return f"{state}: {progress_text(progress, now)}"
+    planned = job.get("planned_start")
+    if state == "running":
+        begun = [step["at"] for step in job.get("timeline", ()) if step["event"] == "started"]
+        ran = f" for {duration(parse_time(now) - parse_time(begun[-1]))}" if begun else ""
+        return state + ran
+    if not planned:
+        return state
+    place = pool_name(job.get("planned_pool"), job.get("planned_zone"))
+    where = f" on {place}" if place else ""
+    starts = f"starts {until(planned, now)}" if planned > now else "starts any moment"
+    return f"{state}: {starts}{where} ({moment(planned)[:16]} UTC)"
+
+
+def plan_facts(plan: Mapping[str, Any], now: str) -> Iterator[tuple[str, str]]:
+    """Names and values of what would be decided about a job."""
+    yield "would", plan["would"]
+    yield "on", pool_name(plan.get("pool"), plan.get("zone"))
+    for name, field in (("starts", "start"), ("at latest", "latest_start"), ("due", "deadline")):
+        if time := plan.get(field):
+            yield name, f"{moment(time)} UTC ({until(time, now)})"
+    for name, field in (("now", "intensity"), ("expected", "expected_intensity")):
+        if plan.get(field) is not None:
+            band = f" ({plan['band']})" if name == "now" and plan.get("band") else ""
+            yield name, f"{plan[field]:.0f} gCO2e/kWh{band}"
+    yield "policy", plan.get("policy") or ""
+    yield "why", why(plan.get("reason"))
 
 
 def suspensions(job: Mapping[str, Any]) -> Iterator[str]:

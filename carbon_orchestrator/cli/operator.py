@@ -7,12 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from carbon_orchestrator.cli import output
-from carbon_orchestrator.cli.dead_letters import dead_letters
 from carbon_orchestrator.cli.faults import DONE, NOT_WELL, UNREACHABLE, USAGE, Failure
-from carbon_orchestrator.cli.operations import operations
 from carbon_orchestrator.cli.output import STATES, Column, Json
 from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
 from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
@@ -23,13 +21,6 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from carbon_orchestrator.doctor import Check
-
-
-def register(app: App) -> None:
-    """Add these commands."""
-    app.command(dead_letters)
-    app.command(operations)
-    app.command(doctor)
 
 
 def doctor(

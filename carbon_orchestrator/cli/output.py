@@ -54,7 +54,12 @@ class Column(msgspec.Struct, frozen=True):
 
 
 def on_terminal() -> bool:
-    """Whether a person is likely to read standard output as it comes."""
+    """Whether a person is likely to read standard output; $FORCE_COLOR says that one is."""
+    return interactive() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def interactive() -> bool:
+    """Whether what is written to standard output may be written over."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -166,7 +171,7 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     from rich import box
     from rich.table import Table
 
-    console = _console()
+    terminal = console()
     shown = Table(
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -180,7 +185,7 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     ]
     for column, width in zip(columns, widths, strict=True):
         if column.flexible:
-            left = console.width - (sum(widths) - width) - 2 * (len(columns) - 1)
+            left = terminal.width - (sum(widths) - width) - 2 * (len(columns) - 1)
             width = max(_NARROWEST, min(width, left))
         shown.add_column(
             column.title,
@@ -192,7 +197,7 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
     for row in rows:
         styled = zip(row, columns, strict=True)
         shown.add_row(*[_styled(cell, column.styles) for cell, column in styled])
-    console.print(shown)
+    terminal.print(shown)
 
 
 def _styled(cell: str, styles: Mapping[str, str]) -> Text:
@@ -206,10 +211,11 @@ def _text(text: str, style: str) -> Text:
 
 
 def _print(what: Any) -> None:
-    _console().print(what)
+    console().print(what)
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Where a person reads."""
     from rich.console import Console
 
     return Console(highlight=False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.faults import NOT_WELL, USAGE, Failure
@@ -53,11 +53,6 @@ class Target(msgspec.Struct, frozen=True):
     topology: Topology
     speed: float | None
     environment: Mapping[str, str]  # what completes the URL
-
-
-def register(app: App) -> None:
-    """Add this command."""
-    app.command(replay)
 
 
 def replay(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.faults import USAGE, Failure
@@ -16,11 +16,6 @@ from carbon_orchestrator.cli.output import Json
 
 if TYPE_CHECKING:
     from carbon_orchestrator.accounting.report import Row
-
-
-def register(app: App) -> None:
-    """Add this command."""
-    app.command(report)
 
 
 def report(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import anyio
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from carbon_orchestrator import logs
 from carbon_orchestrator.cli.faults import USAGE, Failure
@@ -54,12 +54,6 @@ Insecure = Annotated[
 ]
 SIMULATED = ("simulated",)
 DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
-
-
-def register(app: App) -> None:
-    """Add these commands."""
-    for command in (up, gateway, router, worker, accounting):
-        app.command(command)
 
 
 def run_async(main: Callable[[], Awaitable[Any]]) -> Any:

@@ -35,11 +35,6 @@ if TYPE_CHECKING:
 signal = App(name="signal", help="Publish the grid's carbon intensity, or load its history.")
 
 
-def register(app: App) -> None:
-    """Add these commands."""
-    app.command(signal)
-
-
 @signal.default
 def publish(
     *,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
 import anyio
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.faults import USAGE, Failure
@@ -41,11 +41,6 @@ COLUMNS = (
     Column("on eco", right=True),
     Column("pauses", right=True),
 )
-
-
-def register(app: App) -> None:
-    """Add this command."""
-    app.command(simulate)
 
 
 def simulate(

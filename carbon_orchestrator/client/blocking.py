@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, overload
 
 from carbon_orchestrator.client.gateway import Client
-from carbon_orchestrator.client.jobs import Job
+from carbon_orchestrator.client.jobs import Job, JobList
 from carbon_orchestrator.client.loop_thread import LoopThread
 
 P = ParamSpec("P")
@@ -124,13 +124,23 @@ class SyncClient:
 
     submit = _waiting(Client.submit)
     submit_many = _waiting(Client.submit_many)
+    submit_each = _iterating(Client.submit_each)
+    plan = _waiting(Client.plan)
     cancel = _waiting(Client.cancel)
     job = _waiting(Client.job)
     jobs = _iterating(Client.jobs)
     follow = _iterating(Client.follow)
+    events = _iterating(Client.events)
+    job_events = _iterating(Client.job_events)
+    logs = _iterating(Client.logs)
+    log_bytes = _iterating(Client.log_bytes)
     carbon = _waiting(Client.carbon)
+    carbon_history = _waiting(Client.carbon_history)
+    best_window = _waiting(Client.best_window)
+    pools = _waiting(Client.pools)
     emissions = _waiting(Client.emissions)
     health = _waiting(Client.health)
+    get = _waiting(Client.get)
 
     @overload
     def wait(  # type: ignore[overload-overlap]  # a str is an iterable of str, too
@@ -138,11 +148,11 @@ class SyncClient:
     ) -> Job: ...
 
     @overload
-    def wait(self, jobs: Iterable[Job | str], *, timeout: float | None = None) -> list[Job]: ...
+    def wait(self, jobs: Iterable[Job | str], *, timeout: float | None = None) -> JobList: ...
 
     def wait(
         self, jobs: Job | str | Iterable[Job | str], *, timeout: float | None = None
-    ) -> Job | list[Job]:
+    ) -> Job | JobList:
         """As Client.wait."""
         client, thread = self._there()
         if isinstance(jobs, Job | str):

@@ -64,7 +64,8 @@ class Unavailable(OrchestratorError):
 
     `retry_after`: seconds after which to, where the gateway said so. `key`: the idempotency key
     of the submission that it cost; the job may have been accepted, and submitting it again with
-    this key finds it, or makes it if it was not.
+    this key finds it, or makes it if it was not. `lost`: whether an answer may have been lost,
+    so that what was asked for may have been done.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Unavailable(OrchestratorError):
         super().__init__(message, status=status, kind=kind)
         self.retry_after = retry_after
         self.key: str | None = None
+        self.lost = False
 
 
 class TooManyRequests(Unavailable):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from html import escape
 from typing import Any
 
 import msgspec
 
+from carbon_orchestrator.client import notebook
 from carbon_orchestrator.lifecycle import TERMINAL, WAITING
 
 _G = 1e-6  # grams in a microgram
@@ -47,6 +46,16 @@ class Run(msgspec.Struct, frozen=True, kw_only=True):
     emissions_ug: int = 0
 
 
+class Progress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a running job has come, as it said at `at`: `fraction` of 1, where it is known;
+    `finish_at`: when it is expected to be done."""
+
+    at: datetime
+    fraction: float | None = None
+    message: str | None = None
+    finish_at: datetime | None = None
+
+
 class Job(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """A job as it stood when it was asked for; all times on the grid clock.
 
@@ -61,6 +70,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     urgency: str = "normal"
     project: str = "default"
     submitted_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
     deadline: datetime | None = None
     attempts: int = 0
     pool: str | None = None
@@ -70,6 +81,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     latest_start: datetime | None = None
     planned_pool: str | None = None
     planned_zone: str | None = None
+    progress: Progress | None = None
     payload: Any = None
     labels: dict[str, str] = {}
     interruptible: bool = False
@@ -102,7 +114,9 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     @property
     def ended_at(self) -> datetime | None:
-        """When it ended; None if it has not, or where only a list was asked for."""
+        """When it ended; None if it has not, or where that is not known."""
+        if self.finished_at is not None:
+            return self.finished_at
         return self.timeline[-1].at if self.ended and self.timeline else None
 
     @property
@@ -148,13 +162,14 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     def _repr_html_(self) -> str:
         """A table for notebooks."""
-        return _table({name: text for name, text in self._rows().items() if text})
+        return notebook.facts(self._rows())
 
     def _rows(self) -> dict[str, str]:
         return {
             "job": self.id,
             "type": f"{self.type}, {self.urgency}",
             "state": self.state,
+            "progress": "" if self.progress is None else progress_text(self.progress),
             "why": self.reason or "",
             "planned start": _time(self.planned_start),
             "deadline": _time(self.deadline),
@@ -165,6 +180,58 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             "avoided": _grams(self.avoided_g),
             "error": self.error or "",
         }
+
+
+class JobList(list[Job]):
+    """A list of jobs, which is a table in a notebook: `JobList(client.jobs(limit=20))`."""
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks, of the first jobs."""
+        columns = ("job", "type", "state", "pool", "planned start", "emitted", "why")
+        rows = ([job._rows()[each] for each in columns] for job in self)
+        return notebook.table(columns, rows, len(self))
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What would be decided about a job, were it submitted now. `would`: "dispatch" or "defer",
+    to `start` at the earliest; `intensity` in gCO2e/kWh now, `expected_intensity` while it runs.
+    """
+
+    would: str
+    reason: str
+    pool: str | None = None
+    zone: str | None = None
+    start: datetime | None = None
+    latest_start: datetime | None = None
+    deadline: datetime | None = None
+    intensity: float | None = None
+    expected_intensity: float | None = None
+    band: str | None = None
+    policy: str | None = None
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks."""
+        return notebook.facts(
+            {
+                "would": self.would,
+                "why": self.reason,
+                "pool": " in ".join(each for each in (self.pool, self.zone) if each),
+                "start": _time(self.start),
+                "latest start": _time(self.latest_start),
+                "deadline": _time(self.deadline),
+                "intensity now": _intensity(self.intensity, self.band),
+                "expected": _intensity(self.expected_intensity),
+            }
+        )
+
+
+def progress_text(progress: Progress) -> str:
+    """Such as "42 %, epoch 3 of 7, done about 18:30"."""
+    parts = [] if progress.fraction is None else [f"{100 * progress.fraction:.0f} %"]
+    parts += [progress.message] if progress.message else []
+    if progress.finish_at is not None:
+        parts.append(f"done about {shown(progress.finish_at)}")
+    return ", ".join(parts)
 
 
 def shown(moment: datetime) -> str:
@@ -180,11 +247,6 @@ def _grams(grams: float | None) -> str:
     return "" if grams is None else f"{grams:.4g} gCO2e"
 
 
-def _table(rows: Mapping[str, str]) -> str:
-    # Whoever submits a job chooses its texts: none of them may be markup.
-    cells = (
-        f"<tr><th style='text-align:left'>{escape(name)}</th>"
-        f"<td style='text-align:left'>{escape(text)}</td></tr>"
-        for name, text in rows.items()
-    )
-    return f"<table>{''.join(cells)}</table>"
+def _intensity(value: float | None, band: str | None = None) -> str:
+    text = "" if value is None else f"{value:.0f} gCO2e/kWh"
+    return f"{text} ({band})" if text and band else text

@@ -26,16 +26,22 @@ def encoded(job: Mapping[str, Any]) -> bytes:
     b'{"type":"training","deadline":28800.0,"payload":{"lr":0.1}}'
     """
     parts = [
-        f'"{name}":'.encode() + _json(name, _plain(name, value))
+        f'"{_field(name)}":'.encode() + _json(name, written(name, value))
         for name, value in job.items()
         if value is not None
     ]
     return b"{" + b",".join(parts) + b"}"
 
 
-def _plain(field: str, value: Any) -> Any:
-    if not isinstance(field, str) or not field.isidentifier():
-        raise InvalidJob(f"{str(field)[:64]!r} is no field of a job")
+def _field(name: str) -> str:
+    if not isinstance(name, str) or not name.isidentifier():
+        raise InvalidJob(f"{str(name)[:64]!r} is no field of a job")
+    return name
+
+
+def written(field: str, value: Any) -> Any:
+    """Times as they are sent: lengths in seconds, points in RFC 3339; all else as it is. Raises
+    InvalidJob."""
     if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, datetime):
@@ -46,6 +52,8 @@ def _plain(field: str, value: Any) -> Any:
 
 
 def _json(field: str, value: Any) -> bytes:
+    if isinstance(value, msgspec.Raw):  # which is JSON
+        return bytes(value)
     # The standard library's encoder: it refuses NaN, which msgspec would send as null.
     try:
         text = json.dumps(

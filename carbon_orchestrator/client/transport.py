@@ -10,7 +10,8 @@ import asyncio
 import math
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -25,7 +26,6 @@ from streams.retry import backoff
 DEFAULT_URL = "http://127.0.0.1:8000"
 _MOST_BYTES = 64 << 20
 _AGAIN = (429, 502, 503, 504)
-#: Whom nobody ever heard of is not waited for as long as one who is away.
 _STRANGER_SECONDS = 1.0
 _FAULTS = (aiohttp.ClientError, TimeoutError, OSError)
 
@@ -39,6 +39,38 @@ class Answer(msgspec.Struct, frozen=True):
     kind: str
     body: bytes
     retry_after: float | None = None
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """An answer that goes on: its headers, and its bytes as they come."""
+
+    headers: Mapping[str, str]
+    chunks: AsyncIterator[bytes]
+
+
+class Retries:
+    """Waits before one thing is tried again, until `patience` seconds have passed since it was
+    begun, or last came on."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self.came_on()
+
+    def came_on(self) -> None:
+        """It is not over, but all is well for now."""
+        self._began = asyncio.get_running_loop().time()
+        self._waits = backoff(0.1, 3.0)
+
+    async def wait(self, error: OrchestratorError, patience: float | None = None) -> None:
+        """The next wait. Raises `error` where it would end too late."""
+        wait, loop = next(self._waits), asyncio.get_running_loop()
+        if isinstance(error, Unavailable) and error.retry_after is not None:
+            # Spread, as all are told the same.
+            wait = max(wait, error.retry_after * random.uniform(1, 1.25))
+        patience = self._patience if patience is None else patience
+        if loop.time() + wait > self._began + patience:
+            raise error
+        await asyncio.sleep(wait)
 
 
 class Transport:
@@ -71,30 +103,51 @@ class Transport:
         query: Query = (),
         body: bytes | None = None,
         headers: Mapping[str, str] = {},
+        results: bool = False,
     ) -> Any:
-        """The decoded JSON of the answer. Raises OrchestratorError."""
-        session, loop = self._open(), asyncio.get_running_loop()
-        began, waits = loop.time(), backoff(0.1, 3.0)
+        """The decoded JSON of the answer. Raises OrchestratorError. `results`: JSON is what was
+        asked for whatever the status, as it has one for each part of the request."""
+        session, retries, lost = self._open(), self.retries(), False
         while True:
             error: OrchestratorError
             try:
                 answer = await self._once(session, method, path, query, body, headers)
             except _FAULTS as fault:
-                error, wait = self._away(fault), next(waits)
+                lost = lost or not isinstance(fault, aiohttp.ClientConnectorError)
+                error = self._away(fault)
+                error.lost = lost
             else:
                 self._met = True
-                if 200 <= answer.status < 300:
+                if 200 <= answer.status < 300 or (results and answer.kind == "application/json"):
                     return self._decoded(method, path, answer)
                 error = self._refused(method, path, answer)
                 if answer.status not in _AGAIN:
                     raise error
-                wait = next(waits)
-                if answer.retry_after is not None:  # spread, as all are told the same
-                    wait = max(wait, answer.retry_after * random.uniform(1, 1.25))
-            patience = self._patience if self._met else min(self._patience, _STRANGER_SECONDS)
-            if loop.time() + wait > began + patience:
-                raise error
-            await asyncio.sleep(wait)
+            await retries.wait(error, self._patience if self._met else _stranger(self._patience))
+
+    def retries(self) -> Retries:
+        """For one thing that may have to be tried again."""
+        return Retries(self._patience)
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, *, query: Query = (), headers: Mapping[str, str] = {}, quiet: float
+    ) -> AsyncIterator[Flow]:
+        """An answer that may go on for ever, tried once; it is broken off after `quiet` seconds
+        without a byte. Raises OrchestratorError, Unavailable wherever it breaks off."""
+        session = self._open()
+        url = URL(self._base + path, encoded=True).with_query(query)
+        timeout = aiohttp.ClientTimeout(sock_connect=self._timeout.total, sock_read=quiet)
+        try:
+            async with session.get(
+                url, headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                self._met = True
+                if response.status != 200:
+                    raise self._refused("GET", path, await _read(response))
+                yield Flow(response.headers, response.content.iter_any())
+        except _FAULTS as fault:
+            raise self._away(fault, quiet) from None
 
     async def _once(
         self,
@@ -109,17 +162,7 @@ class Transport:
         async with session.request(
             method, url, data=body, headers=headers, allow_redirects=False
         ) as response:
-            content = bytearray()
-            async for chunk in response.content.iter_chunked(1 << 16):
-                content += chunk
-                if len(content) > _MOST_BYTES:
-                    raise OrchestratorError(f"the answer is over {_MOST_BYTES >> 20} MiB")
-            return Answer(
-                response.status,
-                response.content_type,
-                bytes(content),
-                retry_seconds(response.headers.get("Retry-After")),
-            )
+            return await _read(response)
 
     def _open(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -135,17 +178,17 @@ class Transport:
             raise RuntimeError("this client has been closed")
         return self._session
 
-    def _away(self, fault: BaseException) -> Unavailable:
+    def _away(self, fault: BaseException, within: float | None = None) -> Unavailable:
         if isinstance(fault, aiohttp.ClientSSLError):
             return Unavailable(f"no trusted connection to {self.url}: {fault}")
         if isinstance(fault, aiohttp.ClientConnectorError):
             why = fault.os_error.strerror or str(fault.os_error)
             return Unavailable(
                 f"no gateway at {self.url} ({why}): start one with `carbon-orchestrator up`,"
-                " or say where it is, as url= or in $CARBON_URL"
+                " or say where it is: $CARBON_URL, --url or url="
             )
         if isinstance(fault, TimeoutError):
-            return Unavailable(f"{self.url} gave no answer in {self._timeout.total:g} s")
+            return Unavailable(f"{self.url} gave no answer in {within or self._timeout.total:g} s")
         return Unavailable(f"{self.url} broke off ({str(fault) or type(fault).__name__})")
 
     def _refused(self, method: str, path: str, answer: Answer) -> OrchestratorError:
@@ -161,7 +204,7 @@ class Transport:
                     retry_after=answer.retry_after,
                 )
             return self._foreign(method, path, answer)
-        submitting = (method, path) == ("POST", "/jobs")
+        submitting = method == "POST" and path == "/jobs"
         return of_problem(answer.status, problem, answer.retry_after, submitting=submitting)
 
     def _decoded(self, method: str, path: str, answer: Answer) -> Any:
@@ -173,7 +216,7 @@ class Transport:
     def _foreign(self, method: str, path: str, answer: Answer) -> OrchestratorError:
         return OrchestratorError(
             f"{self.url} answers {method} {path} with {answer.status} {answer.kind}, which no"
-            " gateway of ours does; look at url= or $CARBON_URL",
+            " gateway of ours does; look at $CARBON_URL, --url or url=",
             status=answer.status,
         )
 
@@ -181,6 +224,26 @@ class Transport:
         """Close all connections."""
         if self._session is not None:
             await self._session.close()
+
+
+async def _read(response: aiohttp.ClientResponse) -> Answer:
+    """The whole answer. Raises OrchestratorError where it is too long."""
+    content = bytearray()
+    async for chunk in response.content.iter_chunked(1 << 16):
+        content += chunk
+        if len(content) > _MOST_BYTES:
+            raise OrchestratorError(f"the answer is over {_MOST_BYTES >> 20} MiB")
+    return Answer(
+        response.status,
+        response.content_type,
+        bytes(content),
+        retry_seconds(response.headers.get("Retry-After")),
+    )
+
+
+def _stranger(patience: float) -> float:
+    """Whom nobody ever heard of is not waited for as long as one who is away."""
+    return min(patience, _STRANGER_SECONDS)
 
 
 def retry_seconds(header: str | None) -> float | None:

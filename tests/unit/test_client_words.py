@@ -20,11 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import carbon_orchestrator
-from carbon_orchestrator import Client, Job, Publisher, SyncClient
+from carbon_orchestrator import Client, Job, JobList, Publisher, SyncClient
 from carbon_orchestrator.cli.faults import Failure, told
-from carbon_orchestrator.cli.gateway_client import GatewayClient
-from carbon_orchestrator.client import submission
-from carbon_orchestrator.client.batch import submit_all
+from carbon_orchestrator.client import bulk, submission
 from carbon_orchestrator.client.errors import (
     Conflict,
     Forbidden,
@@ -39,7 +37,8 @@ from carbon_orchestrator.client.errors import (
     of_problem,
 )
 from carbon_orchestrator.client.following import Followed, Pace
-from carbon_orchestrator.client.grid import Emissions
+from carbon_orchestrator.client.grid import BestWindow, Emissions
+from carbon_orchestrator.client.server_sent import Frames, TooLong
 from carbon_orchestrator.client.submission import encoded
 from carbon_orchestrator.client.transport import retry_seconds
 from carbon_orchestrator.config import ConfigError
@@ -380,18 +379,17 @@ async def test_a_gateway_that_is_not_there_ends_a_batch_early() -> None:
 
     async with Client("http://127.0.0.1:9", patience=0) as client:
         with pytest.raises(Incomplete, match="the rest was not tried") as error:
-            await client.submit_many(endless(), key="all", at_once=3)
-    assert taken == len(error.value.jobs) == 3
-    assert error.value.jobs == [None] * 3
-    assert [each.key for each in error.value.errors.values() if isinstance(each, Unavailable)] == [
-        "all-0",
-        "all-1",
-        "all-2",
-    ]
+            await client.submit_many(endless(), key="all", at_once=2)
+    assert taken == len(error.value.jobs) == 2 * bulk.MOST_LINES
+    assert set(error.value.jobs) == {None}
+    errors = error.value.errors
+    assert {each: one.key for each, one in errors.items() if isinstance(one, Unavailable)} == {
+        each: f"all-{each}" for each in range(taken)
+    }
 
 
 @pytest.mark.parametrize("url", ["http://ada:canary-77@127.0.0.1:1", "ftp://ada:canary-77@h/"])
-def test_no_login_in_a_url_is_told(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_login_in_a_url_is_told(url: str) -> None:
     async def told() -> str:
         try:
             async with Client(url, api_key="", patience=0) as client:
@@ -406,10 +404,7 @@ def test_no_login_in_a_url_is_told(url: str, monkeypatch: pytest.MonkeyPatch) ->
     shown: list[str] = []
     said = asyncio.run(told())
     assert said
-    monkeypatch.delenv("CARBON_API_KEY", raising=False)
-    with pytest.raises(Failure) as failure:
-        GatewayClient(url).get("/health")
-    assert "canary-77" not in f"{said} {shown} {failure.value}"
+    assert "canary-77" not in f"{said} {shown}"
 
 
 def test_words_of_others_do_not_rule_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -425,13 +420,134 @@ def test_words_of_others_do_not_rule_the_terminal(capsys: pytest.CaptureFixture[
     assert "\\x1b]0;title\\x07" in said
 
 
-async def test_jobs_with_no_key_of_their_own_get_one_by_their_place() -> None:
-    keys: list[str | None] = []
+# -- many as lines -------------------------------------------------------------------------------
 
-    async def submit(body: Any, key: str | None, traceparent: str | None) -> Any:
-        keys.append(key)
-        return body
 
+def taken(*jobs: Any, key: str | None = None) -> list[list[dict[str, Any]]]:
+    """What is sent in each request."""
+    lines = bulk.Lines(iter(jobs), key)
+    requests = []
+    while (took := lines.take()) != ([], []):
+        requests.append([json.loads(each) for each in bulk.ndjson(took[0]).splitlines()])
+    return requests
+
+
+def test_jobs_with_no_key_of_their_own_get_one_by_their_place() -> None:
     jobs = [{"type": "a"}, {"type": "a", "key": None}, {"type": "a", "key": "own"}]
-    await submit_all(submit, jobs, "all", 1)
-    assert keys == ["all-0", "all-1", "own"]
+    (request,) = taken(*jobs, b'{"type":"a","idempotency_key":"line"}', b" {} ", key="all")
+    assert [each["idempotency_key"] for each in request] == [
+        "all-0",
+        "all-1",
+        "own",
+        "line",
+        "all-4",
+    ]
+    assert [each.get("type") for each in request] == ["a", "a", "a", "a", None]
+    (request,) = taken(*jobs[:2])
+    assert len({each["idempotency_key"] for each in request}) == 2
+
+
+def test_a_line_of_json_is_sent_as_it_stands() -> None:
+    text = b'{"type": "a",\r\n "payload": {"big": 123456789012345678901234567890, "x": 1.10}}'
+    made = bulk.line(0, text, "k")
+    assert made.body == text.replace(b"\r\n", b"  ")
+    assert made.text == b'{"idempotency_key":"k-0",' + made.body[1:]
+    own = bulk.line(0, b'{"type":"a","idempotency_key":"o"}', "k")
+    assert (own.key, own.body) == ("o", b'{"type":"a"}')
+
+
+@pytest.mark.parametrize("text", [b"", b"[1]", b"{", b'{"idempotency_key":1}', b"\xff", b"null"])
+def test_a_line_that_is_no_job_is_told_by_its_place(text: bytes) -> None:
+    lines, wrong = bulk.Lines(iter([text, b"{}"]), None).take()
+    assert [each.index for each in lines] == [1]
+    assert [(each.index, type(each.error)) for each in wrong] == [(0, InvalidJob)]
+
+
+def test_requests_are_bounded_and_a_trace_goes_alone() -> None:
+    assert [len(each) for each in taken(*[{"type": "a"}] * 2500)] == [1000, 1000, 500]
+    big = {"type": "a", "payload": {"x": "y" * 400_000}}
+    assert [len(each) for each in taken(*[big] * 5)] == [2, 2, 1]
+    huge = {"type": "a", "payload": {"x": "y" * (bulk.MOST_BYTES + 1)}}
+    assert [len(each) for each in taken(big, huge, big)] == [1, 1, 1]
+    traced = {"type": "a", "traceparent": "00-0-0-00"}
+    assert [len(each) for each in taken({"type": "a"}, traced, {"type": "a"})] == [1, 1, 1]
+
+
+# -- what comes as it happens --------------------------------------------------------------------
+
+
+@given(
+    st.lists(
+        st.tuples(st.text("abc.", min_size=1), st.text().filter(str.isprintable), st.text("0-9")),
+        max_size=5,
+    ),
+    st.lists(st.integers(1, 40)),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_frames_are_the_same_wherever_they_are_cut(
+    sent: list[tuple[str, str, str]], cuts: list[int], end: str
+) -> None:
+    text = "".join(
+        f": beat{end}event: {kind}{end}data: {data}{end}id: {at}{end}{end}"
+        for kind, data, at in sent
+    ).encode()
+    frames, found = Frames(), []
+    for cut in [*cuts, len(text) + 1]:
+        found += list(frames.feed(text[:cut]))
+        text = text[cut:]
+    assert [(each.kind, each.data, each.position) for each in found] == sent
+
+
+def test_a_position_without_an_event_is_kept_and_half_an_event_is_not_told() -> None:
+    frames = Frames("1")
+    assert list(frames.feed(b"retry: 2000\n\nid: 5\n\nid: 6\ndata: half\n")) == []
+    assert (frames.position, frames.retry) == ("5", 2.0)
+    (frame,) = frames.feed(b"data:rest\n\n")
+    assert (frame.kind, frame.data, frame.position) == ("message", "half\nrest", "6")
+
+
+def test_what_never_ends_is_no_event() -> None:
+    frames = Frames()
+    chunks = [b"x" * (1 << 20)] * 20
+    with pytest.raises(TooLong):
+        _ = [list(frames.feed(each)) for each in chunks]
+
+
+# -- windows and lists ---------------------------------------------------------------------------
+
+
+def window(**more: Any) -> BestWindow:
+    told = {
+        "zone": "<GB>",
+        "duration_ms": 7_200_000,
+        "now": {"start": MADE, "end": "2026-01-31T20:00:00Z", "intensity": 200.0},
+        "best": {"start": "2026-02-01T02:00:00Z", "end": "2026-02-01T04:00:00Z", "intensity": 80.4},
+        "saving": 0.6,
+        **more,
+    }
+    return msgspec.convert(told, BestWindow)
+
+
+def test_the_best_window_in_a_sentence() -> None:
+    assert str(window()) == (
+        "Start at 2026-02-01 02:00:00 UTC: 80 gCO2e/kWh, 60 % less than 200 for a start now."
+    )
+    assert window().wait == timedelta(hours=8)
+    at_once = window(best={"start": MADE, "end": MADE, "intensity": 200.0}, simulated=True)
+    assert str(at_once) == ("Start now: 200 gCO2e/kWh, SIMULATED; waiting would not be better.")
+    assert "&lt;GB&gt;" in window()._repr_html_()
+    assert "saving" not in window(saving=None)._repr_html_()
+
+
+def test_a_list_of_jobs_in_a_notebook_is_bounded_and_no_markup() -> None:
+    shown = JobList(job(type="<b>", state="deferred") for _ in range(150))._repr_html_()
+    assert "<b>" not in shown
+    assert shown.count("<tr>") == 101
+    assert "and 50 more" in shown
+
+
+def test_progress_is_told() -> None:
+    running = job(state="running", progress={"at": MADE, "fraction": 0.42, "message": "epoch 3"})
+    assert "42 %, epoch 3" in running._repr_html_()
+    assert running.progress is not None
+    assert running.progress.finish_at is None
