@@ -84,8 +84,9 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 ROLES: dict[str, Role] = {
     "gateway": Role(
         read=(*_EVERYTHING, *_SECRET),
-        append=(*_SUBMISSIONS, "operations"),
+        append=(*_SUBMISSIONS, "operations", "dispatch.*"),  # the last: dead letters, retried
         change=(*_COMMITS, "job:*", "jobs.in:*", "held:*", "clock"),
+        trim=("dead-letters",),
     ),
     "signal": Role(
         read=("clock", "signal", "intensity", "jobs.in:*"),

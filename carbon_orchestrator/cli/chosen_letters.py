@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Annotated
 
@@ -10,8 +9,8 @@ import msgspec
 from cyclopts import Parameter
 
 from carbon_orchestrator.cli.faults import USAGE, Failure
-from streams.dead_letters import DeadLetter, DeadLetters, kind
-from streams.event import entry_order
+from carbon_orchestrator.letters import Act, Letters, is_letter_id, name_of
+from streams.dead_letters import DeadLetter, kind
 
 All = Annotated[
     bool, Parameter(name="--all", negative="", help="every dead letter that is there now")
@@ -23,26 +22,6 @@ Reason = Annotated[
     str | None,
     Parameter(help="those whose reason contains this; numbers and ids (…) may be any"),
 ]
-
-_LETTER_ID = re.compile(r"\d{1,20}-\d{1,20}")
-_PAGE = 500
-
-
-def name_of(stream: str) -> str:
-    """A stream without namespace and partition."""
-    return stream.rpartition("}:")[2]
-
-
-async def first(letters: DeadLetters, most: int) -> list[DeadLetter]:
-    """Up to `most` letters, oldest first."""
-    found: list[DeadLetter] = []
-    while len(found) < most:
-        after = found[-1].id if found else "-"
-        page = await letters.list(min(_PAGE, most - len(found)), after)
-        found += page
-        if not page:
-            break
-    return found
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -72,22 +51,18 @@ class Chosen(msgspec.Struct, frozen=True):
             return False
         return self.reason is None or kind(self.reason) in kind(letter.reason)
 
-    async def pages(self, letters: DeadLetters) -> AsyncIterator[list[DeadLetter]]:
-        """The letters, up to 500 at once; not those that came after the first page was asked
-        for: a retried entry may become a dead letter again meanwhile."""
-        last = await letters.last()
-        after = "-"
-        while last is not None:
-            page = list(await letters.list(_PAGE, after))
-            within = [each for each in page if entry_order(each.id) <= entry_order(last)]
-            yield [each for each in within if self.holds(each)]
-            if len(page) < _PAGE or len(within) < len(page):
-                return
-            after = page[-1].id
+    async def outcomes(self, letters: Letters, act: Act) -> AsyncIterator[dict[str, str]]:
+        """`act` on all of them; what became of each, by its id, so many at a time."""
+        if self.ids:
+            async for outcome in letters.each(self.ids, act):
+                yield outcome
+            return
+        async for page in letters.pages(self.holds):
+            yield await act(page)
 
 
 def check_ids(letter_ids: Sequence[str]) -> None:
     """Raises Failure."""
     for letter_id in letter_ids:
-        if not _LETTER_ID.fullmatch(letter_id):
+        if not is_letter_id(letter_id):
             raise Failure(f"{letter_id!r} is no dead letter's id, such as 1700000000000-0", USAGE)

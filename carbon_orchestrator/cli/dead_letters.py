@@ -11,15 +11,7 @@ import msgspec
 from cyclopts import App, Parameter
 
 from carbon_orchestrator.cli import output
-from carbon_orchestrator.cli.chosen_letters import (
-    All,
-    Chosen,
-    Reason,
-    Stream,
-    check_ids,
-    first,
-    name_of,
-)
+from carbon_orchestrator.cli.chosen_letters import All, Chosen, Reason, Stream, check_ids
 from carbon_orchestrator.cli.faults import DONE, NOT_WELL, USAGE, Failure
 from carbon_orchestrator.cli.output import Column, Json
 from carbon_orchestrator.cli.quantities import duration
@@ -33,11 +25,18 @@ from carbon_orchestrator.cli.stream_server import (
 )
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import load
-from carbon_orchestrator.operations import acted, who
-from carbon_orchestrator.topology import Topology
-from streams.commit import Transaction
-from streams.dead_letters import DeadLetter, DeadLetters, kind
-from streams.seals import entry_hash
+from carbon_orchestrator.letters import (
+    DROPPED,
+    RETRIED,
+    Act,
+    Letters,
+    fields_of,
+    grouped,
+    name_of,
+    readable,
+)
+from carbon_orchestrator.operations import who
+from streams.dead_letters import DeadLetter
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -51,7 +50,7 @@ def _on_letters(
     redis: str | None,
     data: Path | None,
     config: Path | None,
-    use: Callable[[DeadLetters, Topology], Awaitable[Any]],
+    use: Callable[[Letters], Awaitable[Any]],
 ) -> Any:
     """Run `use` with the dead letters of the deployment."""
     from streams.commit import Committer
@@ -60,7 +59,7 @@ def _on_letters(
 
     async def on_server(client: Redis) -> Any:
         committer = Committer(client, names.partition, patience=PATIENCE_SECONDS)
-        return await use(DeadLetters(client, committer), names)
+        return await use(Letters(client, committer, names))
 
     return run_async(lambda: with_server(redis_url(redis, data), on_server))
 
@@ -69,22 +68,13 @@ def _age(letter: DeadLetter, now: int) -> str:
     return duration(now - int(letter.id.partition("-")[0]))
 
 
-def _escaped(value: bytes) -> str:
-    """Bytes for a person: UTF-8 as it is, the rest as \\xNN."""
-    return value.decode("utf-8", "backslashreplace")
-
-
-def _fields(letter: DeadLetter) -> list[tuple[bytes, bytes]]:
-    return list(zip(letter.fields[::2], letter.fields[1::2], strict=True))
-
-
 def _as_json(letter: DeadLetter) -> dict[str, Any]:
     """`fields` for reading; `fields_base64` has the very bytes."""
     plain: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(letter, stored=()))
     del plain["stored"]
-    plain["fields"] = [[_escaped(name), _escaped(value)] for name, value in _fields(letter)]
+    plain["fields"] = [[readable(name), readable(value)] for name, value in fields_of(letter)]
     plain["fields_base64"] = [
-        [base64.b64encode(each).decode() for each in pair] for pair in _fields(letter)
+        [base64.b64encode(each).decode() for each in pair] for pair in fields_of(letter)
     ]
     return plain
 
@@ -111,8 +101,8 @@ def list_(
     if not 1 <= limit <= _MOST_LISTED:
         raise Failure(f"--limit must be 1 to {_MOST_LISTED}", USAGE)
 
-    async def use(letters: DeadLetters, names: Topology) -> list[DeadLetter]:
-        return await first(letters, limit + 1)
+    async def use(letters: Letters) -> list[DeadLetter]:
+        return await letters.first(limit + 1)
 
     found = _on_letters(redis, data, config, use)
     shown, more = found[:limit], len(found) > limit
@@ -153,21 +143,17 @@ GROUP_COLUMNS = (
 
 
 def _groups(letters: Sequence[DeadLetter], now: int) -> list[list[str]]:
-    """Rows of GROUP_COLUMNS, the largest first. Reasons that differ in numbers and ids only are
-    one, told by what they have in common."""
-    groups: dict[tuple[str, str], list[DeadLetter]] = {}
-    for letter in letters:
-        groups.setdefault((letter.stream, kind(letter.reason)), []).append(letter)
+    """Rows of GROUP_COLUMNS, the largest first."""
     return [
         [
-            str(len(group)),
-            name_of(stream),
-            _age(group[0], now),
-            _age(group[-1], now),
-            group[-1].id,
-            group[0].reason if len({each.reason for each in group}) == 1 else reason,
+            str(len(group.letters)),
+            name_of(group.stream),
+            _age(group.letters[0], now),
+            _age(group.letters[-1], now),
+            group.letters[-1].id,
+            group.reason,
         ]
-        for (stream, reason), group in sorted(groups.items(), key=lambda item: -len(item[1]))
+        for group in grouped(letters)
     ]
 
 
@@ -190,7 +176,7 @@ def show(
     """
     check_ids((letter_id,))
 
-    async def use(letters: DeadLetters, names: Topology) -> DeadLetter | None:
+    async def use(letters: Letters) -> DeadLetter | None:
         return await letters.get(letter_id)
 
     letter = _on_letters(redis, data, config, use)
@@ -211,7 +197,9 @@ def show(
         ]
     )
     output.title("Original fields")
-    output.facts([(output.printable(_escaped(n)), _escaped(v) or '""') for n, v in _fields(letter)])
+    output.facts(
+        [(output.printable(readable(n)), readable(v) or '""') for n, v in fields_of(letter)]
+    )
 
 
 @dead_letters.command
@@ -234,22 +222,10 @@ def retry(
     letter_ids
         Ids, as `dead-letters list --each` prints them.
     """
-
-    async def some(
-        letters: DeadLetters, names: Topology, found: Sequence[DeadLetter]
-    ) -> dict[str, str]:
-        # What a letter says of itself is its writer's word, and an operator may write anywhere.
-        read = {stream for streams in names.groups.values() for stream in streams}
-        sound = [each for each in found if each.stream in read and each.fields]
-        done = await letters.retry_all(sound, _on_record(names, "dead-letter.retry"))
-        refused = "not retried: it came from no stream of ours, or is empty; drop it"
-        outcomes = dict.fromkeys((each.id for each in found), refused)
-        for letter, held in zip(sound, done, strict=True):
-            outcomes[letter.id] = "retried" if held else "gone already"
-        return outcomes
-
     chosen = Chosen(letter_ids, all_, stream, reason)
-    return _each_letter(chosen, some, "retried", (redis, data, config), json)
+    return _each_letter(
+        chosen, lambda letters: letters.retry(who()), RETRIED, (redis, data, config), json
+    )
 
 
 @dead_letters.command
@@ -280,60 +256,25 @@ def drop(
         what = "every dead letter" if all_ else "all of those"
         option = "--all" if all_ else "--stream or --reason"
         raise Failure(f"drop {option} deletes {what} for good; add --yes to do it", USAGE)
-
-    async def some(
-        letters: DeadLetters, names: Topology, found: Sequence[DeadLetter]
-    ) -> dict[str, str]:
-        done = await letters.drop_all(found, _on_record(names, "dead-letter.drop"))
-        return {
-            letter.id: "dropped" if held else "gone already"
-            for letter, held in zip(found, done, strict=True)
-        }
-
-    return _each_letter(chosen, some, "dropped", (redis, data, config), json)
-
-
-def _on_record(names: Topology, action: str) -> Callable[[DeadLetter], Transaction]:
-    name = who()
-
-    def also(letter: DeadLetter) -> Transaction:
-        return acted(
-            names,
-            name,
-            action,
-            letter.id,
-            removed=entry_hash(letter.id, letter.stored).hex(),
-            detail={
-                "reason": letter.reason,
-                "stream": name_of(letter.stream),
-                "entry": letter.entry_id,
-            },
-        )
-
-    return also
+    return _each_letter(
+        chosen, lambda letters: letters.drop(who()), DROPPED, (redis, data, config), json
+    )
 
 
 def _each_letter(
     chosen: Chosen,
-    some: Callable[[DeadLetters, Topology, Sequence[DeadLetter]], Awaitable[dict[str, str]]],
+    what: Callable[[Letters], Act],
     success: str,
     where: tuple[str | None, Path | None, Path | None],
     json: bool,
 ) -> int:
-    """Do `some` for the chosen letters; tells each outcome."""
+    """Do `what` to the chosen letters; tells each outcome."""
     chosen.check()
     outcomes: dict[str, str] = {}
 
-    async def use(letters: DeadLetters, names: Topology) -> None:
-        if not chosen.ids:
-            async for page in chosen.pages(letters):
-                outcomes.update(await some(letters, names, page))
-            return
-        for letter_id in chosen.ids:
-            letter = await letters.get(letter_id)
-            outcomes[letter_id] = "no such dead letter"
-            if letter is not None:
-                outcomes.update(await some(letters, names, [letter]))
+    async def use(letters: Letters) -> None:
+        async for some in chosen.outcomes(letters, what(letters)):
+            outcomes.update(some)
 
     try:
         _on_letters(*where, use)

@@ -11,6 +11,12 @@ from carbon_orchestrator.contract.views import Time
 from carbon_orchestrator.events import Pool
 from carbon_orchestrator.lifecycle import State
 
+WallTime = Annotated[
+    str, Meta(description="RFC 3339, UTC, on the wall clock", examples=["2026-01-31T18:00:00.000Z"])
+]
+Pair = Annotated[list[str], Meta(min_length=2, max_length=2)]
+LetterId = Annotated[str, Meta(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$")]
+
 
 class PastIntensity(msgspec.Struct, kw_only=True):
     """An intensity from `time` on, gCO2e/kWh."""
@@ -160,4 +166,78 @@ class Overview(msgspec.Struct, kw_only=True):
     rates: Rates
 
 
-SCHEMAS = (CarbonHistory, BestWindow, Pools, Overview)
+class LetterGroup(msgspec.Struct, kw_only=True):
+    """Dead letters of one stream whose reasons differ in numbers and ids only (… in `kind`);
+    `oldest`, `newest`: wall clock; `example`: the newest's id."""
+
+    stream: str
+    kind: str
+    reason: str
+    count: int
+    oldest: WallTime
+    newest: WallTime
+    example: str
+
+
+class LetterHead(msgspec.Struct, kw_only=True):
+    """An entry of `stream` that nobody could process. `at`: when it was put aside."""
+
+    id: str
+    at: WallTime
+    stream: str
+    reason: str
+    entry: Annotated[str, Meta(description="the original's id")]
+    deliveries: int
+
+
+class Letter(LetterHead, kw_only=True):
+    """`fields`: names and values of the original, for reading; `fields_base64`: its very bytes."""
+
+    group: Annotated[str, Meta(description="the consumer group")]
+    fields: list[Pair]
+    fields_base64: list[Pair]
+
+
+class LetterPage(msgspec.Struct, kw_only=True):
+    """`letters`, the oldest first, and whether there are more after them; `groups` of the first
+    `grouped` of all letters, the largest group first."""
+
+    total: int
+    grouped: int
+    groups: list[LetterGroup]
+    letters: list[LetterHead]
+    more: bool
+
+
+class LetterChoice(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """Dead letters by their ids; or by `stream` and `kind`, as a group has them."""
+
+    ids: Annotated[list[LetterId], Meta(min_length=1, max_length=1000)] | None = None
+    stream: str | None = None
+    kind: str | None = None
+
+
+class LetterOutcome(msgspec.Struct, kw_only=True):
+    id: str
+    outcome: Annotated[str, Meta(description="retried, dropped, or why not")]
+
+
+class LetterOutcomes(msgspec.Struct, kw_only=True):
+    """`done`: how many were retried or dropped; `more`: the group has more than one request deals
+    with, so send it again."""
+
+    outcomes: list[LetterOutcome]
+    done: int
+    more: bool
+
+
+SCHEMAS = (
+    CarbonHistory,
+    BestWindow,
+    LetterPage,
+    Letter,
+    LetterChoice,
+    LetterOutcomes,
+    Pools,
+    Overview,
+)

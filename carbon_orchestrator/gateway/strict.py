@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -70,7 +71,7 @@ def _read(
     try:
         submitted = decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _wrong(str(error)) from None
+        raise wrong(str(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"this is not JSON: {error}") from None
     if len(submitted.payload) > max_payload:  # before anybody looks into it
@@ -82,15 +83,16 @@ def _read(
     return submitted, given
 
 
-def _wrong(said: str) -> WrongField:
+def wrong(said: str, known: Sequence[str] = FIELDS) -> WrongField:
+    """What a msgspec.ValidationError says, with the field; `known`: those that there are."""
     text, _, path = said.partition(" - at `$")
     if text.startswith(_MISSING):
         return WrongField(said, text.removeprefix(_MISSING).rstrip("`"))
     if not text.startswith(_UNKNOWN):
         return WrongField(said, path.strip("`.") or text)
     field = text.removeprefix(_UNKNOWN).rstrip("`")[:64]
-    close = difflib.get_close_matches(field, FIELDS, 1)
-    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(FIELDS)}"
+    close = difflib.get_close_matches(field, known, 1)
+    hint = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
     return WrongField(f"there is no field {field!r}; {hint}", field)
 
 

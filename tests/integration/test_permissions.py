@@ -205,8 +205,12 @@ async def test_every_role_works_as_its_own_user_and_is_denied_nothing(
     for job_id in (paused, waiting, retried):
         await house.reach(job_id, "completed", timeout=15)
     await house.counted("completed", 4)
-    for path in ("/health", "/metrics", "/jobs", "/carbon", "/emissions"):
+    for path in ("/health", "/metrics", "/jobs", "/carbon", "/emissions", "/overview", "/pools"):
         assert (await house.http("GET", path)).status == 200, path
+    (seen,) = (await house.http("GET", "/dead-letters")).body["letters"]
+    done = await house.http("POST", "/dead-letters/retry", json={"ids": [seen["id"]]})
+    assert done.body["done"] == 1, done.body
+    await until(house.dead_letters)  # undecodable as ever
 
     async with connect(emptied.url("operator")) as operator:
         letters = DeadLetters(operator, Committer(operator, Partition(NAMESPACE)))
@@ -261,6 +265,8 @@ FORBIDDEN: dict[str, list[tuple[str, ...]]] = {
         ("HSET", "api-keys", "a", "1"),
         ("XADD", "completions", "*", "type", "x"),
         ("XADD", "intensity", "*", "type", "x"),
+        ("XADD", "emissions", "*", "type", "x"),
+        ("XDEL", "jobs", "1-1"),
     ],
     "signal": [("HGETALL", "job:a"), ("XADD", "jobs", "*", "type", "x")],
     "router": [("XADD", "completions", "*", "type", "x"), ("HGETALL", "api-keys")],
