@@ -19,6 +19,7 @@ from carbon_orchestrator.gateway.outcome import (
     wrong,
     wrong_key,
 )
+from carbon_orchestrator.gateway.preview import Preview
 from carbon_orchestrator.gateway.problems import answer, problem, refused, unavailable
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.strict import Malformed, WrongField, submission
@@ -26,6 +27,7 @@ from carbon_orchestrator.gateway.submitting import Submitting
 from carbon_orchestrator.runtime import Runtime
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
 def traceparent(request: web.Request) -> str | None:
@@ -37,15 +39,25 @@ def traceparent(request: web.Request) -> str | None:
 class Posting:
     """Takes jobs over HTTP."""
 
-    def __init__(self, runtime: Runtime, reading: Reading, submitting: Submitting) -> None:
+    def __init__(
+        self, runtime: Runtime, reading: Reading, submitting: Submitting, preview: Preview
+    ) -> None:
         self._runtime = runtime
         self._reading = reading
+        self._preview = preview
         self._submitting = submitting
         self._bulk = Bulk(runtime, submitting)
 
     async def submit(self, request: web.Request) -> web.Response:
-        """A new job, or the one that came with the same Idempotency-Key before; or many."""
+        """A new job, or the one that came with the same Idempotency-Key before; or many; or, with
+        `dry_run`, what would be decided about it."""
+        dry_run = _FLAGS.get(request.query.get("dry_run", "false"))
+        if dry_run is None:
+            return refused(wrong("invalid-query", "dry_run is true or false", "dry_run"))
         if request.content_type == MEDIA_TYPE:
+            if dry_run:
+                detail = "dry_run is for one job at a time, as application/json"
+                return refused(wrong("invalid-query", detail, "dry_run"))
             return await self._bulk.submit(request, caller(request), traceparent(request))
         if request.content_type not in ("application/json", "application/octet-stream"):
             detail = f"send application/json, or many jobs as {MEDIA_TYPE}"
@@ -53,6 +65,8 @@ class Posting:
         asked = self._asked(await request.read(), request)
         if isinstance(asked, Refused):
             return refused(asked)
+        if dry_run:
+            return await self._previewed(asked, request)
         (outcome,) = await self._submitting.submit([asked], caller(request))
         if isinstance(outcome, Refused):
             return refused(outcome)
@@ -63,6 +77,12 @@ class Posting:
         if job is None:
             return unavailable("the job has just been forgotten; send it again")
         return answer(job, 200, {"Location": f"/jobs/{outcome.job_id}"})
+
+    async def _previewed(self, asked: Asked, request: web.Request) -> web.Response:
+        checked = self._submitting.check(asked, caller(request))
+        if isinstance(checked, Refused):
+            return refused(checked)
+        return answer(await self._preview.of(checked.spec))
 
     def _asked(self, body: bytes, request: web.Request) -> Asked | Refused:
         try:

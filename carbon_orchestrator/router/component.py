@@ -16,6 +16,8 @@ import structlog
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.events import POOLS, CancelRequested, JobsReviewed, JobSubmitted
 from carbon_orchestrator.router.books import Books
+from carbon_orchestrator.router.expectation import RunTimes
+from carbon_orchestrator.router.learning import read_run_times
 from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.router.routing import SOURCE, Known, Routing
 from carbon_orchestrator.router.sites import Sites
@@ -23,7 +25,6 @@ from carbon_orchestrator.router.waiting import (
     RUNNING_FIELDS,
     WAITING_FIELDS,
     attempt_fields,
-    learned_from,
     running,
     waiting,
 )
@@ -87,7 +88,7 @@ class Router:
         self._reader = runtime.connect()
         self._sweeper = runtime.connect()
         self._gatherer = runtime.connect()
-        self.learned = learned_from({})
+        self.learned: RunTimes = {}
         #: One look at a time: two at once would decide twice about the same job.
         self._looking = anyio.Lock()
         self._observed_at = 0  # when the newest of what is known of the grids came, grid ms
@@ -344,10 +345,6 @@ class Router:
                     log.exception("run times unreadable, going on")
 
     async def _read_run_times(self) -> None:
-        topology, pools = self.runtime.topology, self.runtime.config.pools
-        names = [(each, pool) for each in self.runtime.config.types for pool in pools]
-        async with self._reader.pipeline(transaction=False) as pipeline:
-            for job_type, pool in names:
-                pipeline.hgetall(topology.durations(job_type, pool))
-            rows = await pipeline.execute()
-        self.learned = learned_from(dict(zip(names, rows, strict=True)))
+        self.learned = await read_run_times(
+            self._reader, self.runtime.topology, self.runtime.config
+        )

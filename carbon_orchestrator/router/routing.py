@@ -107,7 +107,7 @@ class Routing:
             # A gateway with another configuration accepted it: its record must not wait for ever.
             self._refused(transaction.step(), job_id, at, str(error), now)
             return transaction
-        answer, decision = self._decide(spec, known)
+        answer, decision = self.decide(spec, known)
         self._require(transaction, decision, known)
         fields: dict[str, str | bytes | int] = {"spec": _encode(spec)}
         if isinstance(answer, Defer):
@@ -191,7 +191,7 @@ class Routing:
             return None
         # Its own booking must not stand in its way.
         self._account(known.sites, plan, -1)
-        answer, decision = self._decide(spec, known, waiting.done)
+        answer, decision = self.decide(spec, known, waiting.done)
         if (
             isinstance(answer, Defer)
             and answer.planned_start == plan.start
@@ -260,7 +260,7 @@ class Routing:
         own = None if dispatched.end is None else Booking.of(dispatched.at, dispatched.end)
         if own is not None:
             known.sites.book(pool, zone, own, -1)
-        answer, decision = self._decide(spec, known, done, zone)
+        answer, decision = self.decide(spec, known, done, zone)
         if own is not None:
             known.sites.book(pool, zone, own)
         if not isinstance(answer, Defer):
@@ -330,10 +330,10 @@ class Routing:
 
     # -- shared ------------------------------------------------------------------------------
 
-    def _decide(
+    def decide(
         self, spec: Spec, known: Known, done: Done = NOTHING_DONE, zone: str | None = None
     ) -> tuple[Dispatch | Defer, Decision]:
-        """`zone`: where it runs, for a job that does."""
+        """What to do with a job, and why. `zone`: where it runs, for a job that does."""
         job = view(spec, self.config, known.learned, known.speed, self.policy, done)
         sites = known.sites.of(spec.zones if zone is None else [zone], job, known.now)
         answer = self.policy.decide(job, sites, known.now)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 
 from carbon_orchestrator.events import Decision, Pool, Spec
-from carbon_orchestrator.router.expectation import Done, RunTimes
-from carbon_orchestrator.run_times import Learned
+from carbon_orchestrator.router.expectation import Done
 
 _encode = msgspec.json.Encoder().encode
 
@@ -167,11 +163,3 @@ def running(row: list[bytes | None], dispatched: bytes, started: bytes) -> Runni
         int(msgspec.json.decode(started)["at"]),
         Done(int(fast or 0), int(eco or 0), segments=int(segments or 0)),
     )
-
-
-def learned_from(rows: Mapping[tuple[str, str], Mapping[Any, Any]]) -> RunTimes:
-    """What is known of run times, as read from their hashes."""
-    return {
-        (job_type, "fast" if pool == "fast" else "eco"): Learned.parse(fields)
-        for (job_type, pool), fields in rows.items()
-    }

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from deployment import Answer, Deploy, Deployment
+from test_views import exactly
 
 from carbon_orchestrator.clock import rfc3339, wall_ms
 from carbon_orchestrator.config import Limits
+from carbon_orchestrator.contract.submission_views import BulkResult
 from carbon_orchestrator.gateway.bulk import MOST_LINES
 from carbon_orchestrator.gateway.keyring import create_key
 from carbon_orchestrator.gateway.keys import ApiKey
@@ -33,6 +35,7 @@ async def send(house: Deployment, lines: Iterable[Any], **headers: str) -> Answe
 
 def counts(answer: Answer) -> tuple[int, int, int]:
     body = answer.body
+    exactly(body, BulkResult)
     assert body["accepted"] + body["repeated"] + body["refused"] == len(body["results"])
     return body["accepted"], body["repeated"], body["refused"]
 
