@@ -1,7 +1,7 @@
 // The overview's carbon chart: the grid's past and forecast, and when jobs started or will.
 import { words } from "./api.js";
 import { carbonChart } from "./chart.js";
-import { gridNow } from "./clock.js";
+import { gridNow, setClock } from "./clock.js";
 import { h, replace, text } from "./dom.js";
 import { UNIT, count, intensity, ms, time } from "./format.js";
 import { watch } from "./live.js";
@@ -55,7 +55,10 @@ export async function carbonPanel(root, { signal }) {
       onData(data) {
         errors.delete(name);
         known[name] = data;
-        if (name === "carbon") offer(data.zones);
+        if (name === "carbon") {
+          setClock(data.clock);
+          offer(data.zones);
+        }
         draw();
       },
       onError(error) {

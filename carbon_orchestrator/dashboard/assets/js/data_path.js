@@ -5,13 +5,17 @@ import { count, pool } from "./format.js";
 /** Streams of /health by the role that reads them, in the order of the data path. Pure. */
 export function roles({ streams, no_consumers: missing }) {
   const found = new Map();
+  const named = (name) => {
+    if (!found.has(name)) found.set(name, { name, site: name.split(" ")[1] ?? "", gone: missing.includes(name), live: 0, streams: [] });
+    return found.get(name);
+  };
   for (const each of streams) {
-    const site = each.group === "worker" ? each.stream.replace(/^dispatch\./, "").replace(/\.(urgent|due)$/, "") : "";
-    const name = site ? `worker ${site}` : each.group;
-    const role = found.get(name) ?? found.set(name, { name, site, gone: missing.includes(name), live: 0, streams: [] }).get(name);
+    const site = each.stream.replace(/^dispatch\./, "").replace(/\.(urgent|due)$/, "");
+    const role = named(each.group === "worker" ? `worker ${site}` : each.group);
     role.live = Math.max(role.live, each.live_consumers);
     role.streams.push(each);
   }
+  missing.forEach(named); // of a role that never was, there are no streams
   return [...found.values()];
 }
 

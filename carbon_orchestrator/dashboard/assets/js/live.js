@@ -5,6 +5,7 @@ import { Problem, get, request } from "./api.js";
 const RETRY_MS = [500, 1000, 2000, 5000, 10_000];
 const SILENCE_MS = 45_000; // the gateway says something every 15 s
 const THROTTLE_MS = 1000;
+const SETTLED_MS = 1300; // the gateway keeps some answers for a second
 
 /** Splits a text/event-stream. `push(text)` gives the events that it completed, as {id, type, data}. */
 export class Frames {
@@ -159,13 +160,13 @@ export function watch(path, { types = [], every = 15_000, signal, onData, onErro
   let shownPath = null;
   let timer = null;
   let busy = false;
-  let again = false;
+  let again = 0; // within how long to ask again, ms; 0: no sooner than `every`
   let asked = 0;
 
   async function ask() {
     if (signal.aborted || document.hidden) return;
     if (busy) {
-      again = true;
+      again = THROTTLE_MS;
       return;
     }
     busy = true;
@@ -186,18 +187,16 @@ export function watch(path, { types = [], every = 15_000, signal, onData, onErro
     } finally {
       busy = false;
     }
-    timer = setTimeout(ask, again ? THROTTLE_MS : every);
-    again = false;
+    timer = setTimeout(ask, again || every);
+    again = 0;
   }
 
   function soon() {
     const wait = asked + THROTTLE_MS - performance.now();
-    if (busy) again = true;
-    else if (wait <= 0) ask();
-    else {
-      clearTimeout(timer);
-      timer = setTimeout(ask, wait);
-    }
+    again = SETTLED_MS;
+    if (busy) return;
+    clearTimeout(timer);
+    timer = setTimeout(ask, Math.max(0, wait));
   }
 
   signal.addEventListener("abort", () => clearTimeout(timer));

@@ -40,14 +40,14 @@ async function show() {
   const root = h("div", { class: `page page-${name || "overview"}` });
   replace($("page"), root);
   if (!page) {
-    replace(root, h("p", { class: "empty" }, "There is no such page. ", h("a", { href: "#/" }, "Overview")));
+    replace(root, h("h1", {}, "Not found"), h("p", { class: "empty" }, "There is no such page. ", h("a", { href: "#/" }, "Overview")));
     return;
   }
   try {
     const module = await page.load();
     if (!signal.aborted) await module.open(root, { id, query, signal });
   } catch (error) {
-    if (!signal.aborted) replace(root, h("p", { class: "failure" }, `This page could not be opened: ${words(error)}.`));
+    if (!signal.aborted) replace(root, h("h1", {}, page.title), h("p", { class: "failure" }, `This page could not be opened: ${words(error)}.`));
   }
 }
 
@@ -109,7 +109,11 @@ function start() {
     text($("feed"), { live: "live", away: "reconnecting", off: "polling" }[state]);
   });
   const health = followHealth(always);
+  // Nothing moves once it is seen: the banners come first, or soon.
+  const reveal = () => delete document.body.dataset.waiting;
+  setTimeout(reveal, 500);
   onHealth((latest, error) => {
+    if (latest || error) reveal();
     showBanners($("banners"), latest, error);
     text($("version"), latest?.version ? `Version ${latest.version}` : "");
     tick();

@@ -1,0 +1,64 @@
+"""What browser tests work with."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.async_api import ConsoleMessage, Page
+
+from carbon_orchestrator import dashboard
+
+_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+
+needs_charts = pytest.mark.skipif(
+    not (Path(dashboard.__file__).parent / "vendor" / "uPlot.esm.js").is_file(),
+    reason="no uPlot: scripts/assets.sh puts it in",
+)
+
+
+def chromium() -> str | None:
+    """The program of the browser, if there is one."""
+    named = os.environ.get("CHROMIUM")
+    return named or next(filter(None, map(shutil.which, _NAMES)), None)
+
+
+class Gates:
+    """Jobs of the type `gate` run until a test opens theirs, named by the payload's `gate`."""
+
+    def __init__(self) -> None:
+        self._gates: defaultdict[str, threading.Event] = defaultdict(threading.Event)
+
+    def open(self, name: str) -> None:
+        self._gates[name].set()
+
+    def run(self, payload: Any, context: Any) -> None:
+        gate = self._gates[payload["gate"]]
+        while not gate.wait(0.05) and not context.cancelled():
+            pass
+
+
+@dataclass
+class Complaints:
+    """What the browser complained of. `expected`: parts of messages that a test means to cause."""
+
+    said: list[str] = field(default_factory=list)
+    expected: list[str] = field(default_factory=list)
+
+    @property
+    def unexpected(self) -> list[str]:
+        return [each for each in self.said if not any(part in each for part in self.expected)]
+
+    def watch(self, page: Page) -> None:
+        page.on("console", self._console)
+        page.on("pageerror", lambda error: self.said.append(f"uncaught: {error}"))
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.said.append(f"{message.type}: {message.text} {message.location['url']}")

@@ -1,0 +1,88 @@
+"""The dashboard in a real Chromium: one orchestrator and one browser for all, a fresh context for
+each test, and after each: nothing on the console, nothing against the content policy.
+
+CHROMIUM=PROGRAM names the browser; else the system's is taken. Without one these tests skip.
+Playwright's asyncio interface on a loop of the session's own: the other one leaves a loop running,
+where no further asyncio test could.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from browsing import Complaints, Gates, chromium
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+
+from carbon_orchestrator.testing import House, Orchestrator
+
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+@pytest.fixture(scope="session")
+def gates() -> Gates:
+    return Gates()
+
+
+@pytest.fixture(scope="session")
+def orchestrator(orchestrator_house: House, gates: Gates) -> Iterator[Orchestrator]:
+    """The one that all browser tests look at: they find each other's jobs in it."""
+    types = {"echo": ["cat"], "gate": gates.run, "broken": ["false"]}
+    with orchestrator_house.orchestrator(types) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    program = chromium()
+    if program is None:
+        pytest.skip("no Chromium: install chromium, or name one by CHROMIUM=PROGRAM")
+    async with async_playwright() as playwright:
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        yield await playwright.chromium.launch(executable_path=program, args=arguments)
+
+
+@pytest.fixture
+def context_options() -> dict[str, Any]:
+    """Of the browser's context: width, colour scheme and so on. To be overridden."""
+    return {}
+
+
+@pytest.fixture
+def complaints() -> Complaints:
+    return Complaints()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def context(
+    browser: Browser,
+    orchestrator: Orchestrator,
+    complaints: Complaints,
+    context_options: dict[str, Any],
+) -> AsyncIterator[BrowserContext]:
+    options = {"viewport": {"width": 1280, "height": 900}, "base_url": orchestrator.url}
+    async with await browser.new_context(**{**options, **context_options}) as context:
+        context.set_default_timeout(15_000)
+        await context.add_init_script(
+            "addEventListener('securitypolicyviolation', (event) =>"
+            " console.error('policy violated:', event.violatedDirective, event.blockedURI))"
+        )
+        context.on("page", complaints.watch)
+        yield context
+    assert complaints.unexpected == []
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def page(context: BrowserContext) -> Page:
+    """An empty page; `await page.goto("/")` opens the dashboard."""
+    return await context.new_page()
