@@ -9,8 +9,9 @@ import msgspec
 
 from carbon_orchestrator import __version__
 from carbon_orchestrator.accounting.totals import GROUPS
-from carbon_orchestrator.contract import house_views
+from carbon_orchestrator.contract import house_views, submission_views
 from carbon_orchestrator.contract.views import SCHEMAS
+from carbon_orchestrator.gateway.bulk import MEDIA_TYPE as LINES
 from carbon_orchestrator.gateway.emissions import FORMATS
 from carbon_orchestrator.gateway.jobs import MOST_LISTED
 from carbon_orchestrator.gateway.letters import MOST_LISTED as MOST_LETTERS
@@ -30,8 +31,9 @@ _WHY: Mapping[int, str] = {
     403: "The API key does not allow it, or a browser sent this for another site.",
     404: "There is no such thing, or not for this API key.",
     409: "It has ended already, or there is nothing yet to answer it from.",
+    408: "The body took too long to arrive.",
     413: "The body is too large.",
-    415: "The body is not application/json.",
+    415: "The body is of no type that is taken.",
     422: "Something in the request is wrong; `field` or `detail` say what.",
     429: "Too many requests, or unfinished jobs, of this API key.",
     503: "The gateway or its stream server is busy or away; send it again after a while.",
@@ -48,13 +50,16 @@ _EXAMPLE = {
 
 
 class _Operation(msgspec.Struct, frozen=True, kw_only=True):
-    """`answers`: view by status; `problems`: statuses besides those that all have."""
+    """`answers`: views by status, with "|" between those that it may be; `problems`: statuses
+    besides those that all have; `lines`: the view of each of many bodies that may come together
+    as newline-delimited JSON, and that of the answer to these."""
 
     summary: str
     answers: Mapping[int, str]
     problems: tuple[int, ...] = ()
     parameters: tuple[Mapping[str, Any], ...] = ()
     body: str | None = None
+    lines: tuple[str, str] | None = None
     example: Mapping[str, Any] = {}
     media: tuple[str, ...] = ("application/json",)
 
@@ -96,13 +101,18 @@ _OPERATIONS: Mapping[str, _Operation] = {
     ),
     "metrics": _Operation(summary="For Prometheus", answers={200: ""}, media=("text/plain",)),
     "submit_job": _Operation(
-        summary="Submit a job",
+        summary="Submit a job; or many, a line each; or see what would be decided about one",
         answers={
-            200: "Job",  # it came before
-            202: "JobHead",
+            200: "Job|Preview",  # it came before
+            202: "JobHead|BulkResult",
         },
-        problems=(413, 415, 422),
+        problems=(408, 413, 415, 422),
         parameters=(
+            _query(
+                "dry_run",
+                "say what would be decided about the job now, and keep nothing",
+                {"type": "boolean", "default": False},
+            ),
             {
                 "name": "Idempotency-Key",
                 "in": "header",
@@ -117,6 +127,7 @@ _OPERATIONS: Mapping[str, _Operation] = {
             },
         ),
         body="NewJob",
+        lines=("BulkLine", "BulkResult"),
         example=_EXAMPLE,
     ),
     "list_jobs": _Operation(
@@ -216,6 +227,12 @@ _OPERATIONS: Mapping[str, _Operation] = {
         body="LetterChoice",
         example={"ids": ["1700000000000-0"]},
     ),
+    "pool_demand": _Operation(
+        summary="How many workers a pool needs, for an autoscaler",
+        answers={200: "Demand"},
+        problems=(404,),
+        parameters=(_path("site", "of a pool, such as fast, or eco@FR of another zone"),),
+    ),
     "list_pools": _Operation(
         summary="The pools: their workers, what runs and waits in them", answers={200: "Pools"}
     ),
@@ -281,7 +298,8 @@ def document() -> dict[str, Any]:
     for route in ROUTES:
         described = _OPERATIONS[route.operation]
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, described)
-    _, schemas = msgspec.json.schema_components((*SCHEMAS, *house_views.SCHEMAS), ref_template=_REF)
+    views = (*SCHEMAS, *house_views.SCHEMAS, *submission_views.SCHEMAS)
+    _, schemas = msgspec.json.schema_components(views, ref_template=_REF)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -322,7 +340,7 @@ def _operation(route: Route, described: _Operation) -> dict[str, Any]:
     if described.parameters:
         shown["parameters"] = list(described.parameters)
     if described.body is not None:
-        schema = {"$ref": _REF.format(name=described.body)}
+        schema = _ref(described.body)
         shown["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schema, "example": described.example}},
@@ -332,12 +350,21 @@ def _operation(route: Route, described: _Operation) -> dict[str, Any]:
         for status, view in described.answers.items()
     }
     answers |= {str(status): _problem(status) for status in problems}
+    if described.lines is not None:
+        line, told = described.lines
+        shown["requestBody"]["content"][LINES] = {
+            "schema": {"type": "string", "description": f"one {line} in each line"},
+            "example": _json_line(described.example) * 2,
+        }
+        for status in (422, 429, 503):  # where no line has come to anything
+            answers[str(status)]["content"]["application/json"] = {"schema": _ref(told)}
     shown["responses"] = dict(sorted(answers.items()))
     return shown
 
 
 def _answer(status: int, view: str, media: tuple[str, ...]) -> dict[str, Any]:
-    schema: dict[str, Any] = {"$ref": _REF.format(name=view)} if view else {}
+    views = [_ref(each) for each in view.split("|") if each]
+    schema: dict[str, Any] = {"anyOf": views} if len(views) > 1 else dict(*views)
     if not view and media == ("application/json",):
         schema = {"type": "object"}
     shown: dict[str, Any] = {
@@ -346,13 +373,21 @@ def _answer(status: int, view: str, media: tuple[str, ...]) -> dict[str, Any]:
             each: {"schema": schema if "json" in each else {"type": "string"}} for each in media
         },
     }
-    if view == "JobHead":
+    if view.startswith("JobHead"):
         shown["headers"] = {"Location": _HEADERS["Location"]}
         shown["links"] = {
             name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
             for name in ("show_job", "cancel_job")
         }
     return shown
+
+
+def _ref(view: str) -> dict[str, Any]:
+    return {"$ref": _REF.format(name=view)}
+
+
+def _json_line(value: Any) -> str:
+    return msgspec.json.encode(value).decode() + "\n"
 
 
 def _problem(status: int) -> dict[str, Any]:

@@ -15,10 +15,10 @@ from carbon_orchestrator.lifecycle import State
 class BulkLine(NewJob, kw_only=True, forbid_unknown_fields=True):
     """One line of newline-delimited JSON."""
 
-    idempotency_key: Annotated[
-        str | None,
-        Meta(max_length=255, description="as the header of a single submission"),
-    ] = None
+    idempotency_key: (
+        Annotated[str, Meta(min_length=1, max_length=255, description="as the header of one job")]
+        | None
+    ) = None
 
 
 class LineResult(msgspec.Struct, kw_only=True):
