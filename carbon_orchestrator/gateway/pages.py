@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _TYPES = {
     ".png": "image/png",
     ".txt": "text/plain; charset=utf-8",
 }
+_NAME = re.compile(r"\w[\w.-]{0,63}", re.ASCII)
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:;"
     " connect-src 'self'; font-src 'self'; base-uri 'none'; form-action 'none';"
@@ -55,8 +57,7 @@ def page(name: str) -> web.StreamResponse:
 async def asset(request: web.Request) -> web.StreamResponse:
     """A script, style or picture."""
     folder, name = _FOLDERS.get(request.match_info["folder"]), request.match_info["name"]
-    # A name is one part of a path: aiohttp matches no slash, and ".." has no type.
-    path = folder / name if folder is not None and Path(name).name == name else None
+    path = folder / name if folder is not None and _NAME.fullmatch(name) else None
     if path is None or path.suffix not in _TYPES or not path.is_file():
         return problem(404, "not-found", f"there is no {request.path}")
     return _file(path)
