@@ -18,6 +18,17 @@ Pair = Annotated[list[str], Meta(min_length=2, max_length=2)]
 LetterId = Annotated[str, Meta(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$")]
 
 
+class TypeOfJobs(msgspec.Struct, kw_only=True):
+    """`description`: what its jobs do, in the operator's words; empty where none were found."""
+
+    name: str
+    description: str
+
+
+class JobTypes(msgspec.Struct, kw_only=True):
+    types: list[TypeOfJobs]
+
+
 class PastIntensity(msgspec.Struct, kw_only=True):
     """An intensity from `time` on, gCO2e/kWh."""
 
@@ -95,6 +106,20 @@ class PoolState(msgspec.Struct, kw_only=True):
 
 class Pools(msgspec.Struct, kw_only=True):
     pools: list[PoolState]
+
+
+class Demand(msgspec.Struct, kw_only=True):
+    """What asks for a pool: jobs that run in it, wait in its lanes, are planned to be handed to it
+    soon, and must start now; and how many workers it needs by the rules of the scaler, no fewer
+    than have jobs."""
+
+    site: str
+    running: int
+    waiting: int
+    soon: int
+    pressing: int
+    workers: int
+    reason: str
 
 
 class EmissionsEver(msgspec.Struct, kw_only=True):
@@ -232,6 +257,7 @@ class LetterOutcomes(msgspec.Struct, kw_only=True):
 
 
 SCHEMAS = (
+    JobTypes,
     CarbonHistory,
     BestWindow,
     LetterPage,
@@ -239,5 +265,6 @@ SCHEMAS = (
     LetterChoice,
     LetterOutcomes,
     Pools,
+    Demand,
     Overview,
 )

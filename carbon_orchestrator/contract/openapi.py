@@ -9,10 +9,11 @@ import msgspec
 
 from carbon_orchestrator import __version__
 from carbon_orchestrator.accounting.totals import GROUPS
-from carbon_orchestrator.contract import house_views, submission_views
+from carbon_orchestrator.contract import house_views, live_views, submission_views
 from carbon_orchestrator.contract.views import SCHEMAS
 from carbon_orchestrator.gateway.bulk import MEDIA_TYPE as LINES
 from carbon_orchestrator.gateway.emissions import FORMATS
+from carbon_orchestrator.gateway.job_events import MOST_EVENTS
 from carbon_orchestrator.gateway.jobs import MOST_LISTED
 from carbon_orchestrator.gateway.letters import MOST_LISTED as MOST_LETTERS
 from carbon_orchestrator.gateway.occurrence import TYPES as EVENT_TYPES
@@ -100,6 +101,7 @@ _OPERATIONS: Mapping[str, _Operation] = {
         answers={200: "Health"},
     ),
     "metrics": _Operation(summary="For Prometheus", answers={200: ""}, media=("text/plain",)),
+    "list_types": _Operation(summary="The types of jobs there are", answers={200: "JobTypes"}),
     "submit_job": _Operation(
         summary="Submit a job; or many, a line each; or see what would be decided about one",
         answers={
@@ -236,6 +238,20 @@ _OPERATIONS: Mapping[str, _Operation] = {
     "list_pools": _Operation(
         summary="The pools: their workers, what runs and waits in them", answers={200: "Pools"}
     ),
+    "job_events": _Operation(
+        summary="All events about a job, in order",
+        answers={200: "JobEvents"},
+        problems=(404, 422),
+        parameters=(
+            _ID,
+            _query(
+                "limit",
+                "how many, about",
+                {"type": "integer", "minimum": 1, "maximum": MOST_EVENTS, "default": 100},
+            ),
+            _query("cursor", "`next` of the page before", {"type": "string"}),
+        ),
+    ),
     "events": _Operation(
         summary="What happens, as server-sent events",
         answers={200: ""},
@@ -298,7 +314,10 @@ def document() -> dict[str, Any]:
     for route in ROUTES:
         described = _OPERATIONS[route.operation]
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, described)
-    views = (*SCHEMAS, *house_views.SCHEMAS, *submission_views.SCHEMAS)
+    views = (
+        *(*SCHEMAS, *house_views.SCHEMAS, *submission_views.SCHEMAS),
+        *live_views.SCHEMAS,
+    )
     _, schemas = msgspec.json.schema_components(views, ref_template=_REF)
     return {
         "openapi": "3.1.0",

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from functools import cached_property
+from pathlib import Path
 
 import anyio
 import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from carbon_orchestrator.accounting.record_keeping import archive_directory
 from carbon_orchestrator.gateway import pages
 from carbon_orchestrator.gateway.carbon import Carbon
 from carbon_orchestrator.gateway.connections import Connection, Connections, Site
@@ -19,6 +21,7 @@ from carbon_orchestrator.gateway.grids import Grids
 from carbon_orchestrator.gateway.guard import Guard, caller
 from carbon_orchestrator.gateway.held import Held
 from carbon_orchestrator.gateway.house import House
+from carbon_orchestrator.gateway.job_events import JobEvents
 from carbon_orchestrator.gateway.jobs import Jobs
 from carbon_orchestrator.gateway.keyring import Keyring
 from carbon_orchestrator.gateway.letters import DeadLetterOffice
@@ -48,7 +51,7 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 class Gateway:
     """`require_keys`: who comes from loopback needs an API key, too; `insecure`: nobody needs one,
-    wherever the gateway listens."""
+    wherever the gateway listens; `archive`: the directory, by default as configured."""
 
     def __init__(
         self,
@@ -58,6 +61,7 @@ class Gateway:
         *,
         require_keys: bool = False,
         insecure: bool = False,
+        archive: Path | None = None,
     ) -> None:
         self.runtime = runtime
         self.host, self.port = host, port
@@ -82,7 +86,7 @@ class Gateway:
         submitting = Submitting(runtime, reading, committer, self._room)
         self._posting = Posting(runtime, reading, submitting, Preview(runtime, grids))
         self._carbon = Carbon(runtime, reading, grids)
-        self._pools = Pools(runtime, reading)
+        self._pools = Pools(runtime, reading, grids)
         self._overview = Overview(runtime, reading, grids, self._pools)
         self._letters = DeadLetterOffice(runtime, reading, committer)
         self._house = House(runtime, reading, grids, self._carbon, self._metrics, self._connections)
@@ -90,6 +94,7 @@ class Gateway:
         asking = runtime.connect()
         projects = Projects(asking, topology)
         self._live = Live(runtime, asking, projects)
+        self._job_events = JobEvents(runtime, asking, archive or archive_directory(config))
         self.started = anyio.Event()
 
     @cached_property
@@ -103,6 +108,7 @@ class Gateway:
             "readyz": self._house.readyz,
             "health": self._house.health,
             "metrics": self._house.metrics,
+            "list_types": self._house.types,
             "submit_job": self._posting.submit,
             "list_jobs": self._jobs.list,
             "show_job": self._jobs.show,
@@ -112,12 +118,14 @@ class Gateway:
             "carbon_history": self._carbon.history,
             "emissions": self._show_emissions,
             "events": self._live.show,
+            "job_events": self._job_events.show,
             "overview": self._overview.show,
             "list_letters": self._letters.list,
             "show_letter": self._letters.show,
             "retry_letters": self._letters.retry,
             "drop_letters": self._letters.drop,
             "list_pools": self._pools.show_all,
+            "pool_demand": self._pools.demand,
         }
 
     async def _index(self, request: web.Request) -> web.StreamResponse:

@@ -10,10 +10,12 @@ from aiohttp import web
 from carbon_orchestrator.clock import rfc3339, wall_ms
 from carbon_orchestrator.events import Pool, PoolScaled
 from carbon_orchestrator.gateway.fresh import Fresh
-from carbon_orchestrator.gateway.problems import answer
+from carbon_orchestrator.gateway.grids import Grids
+from carbon_orchestrator.gateway.needs import Needs
+from carbon_orchestrator.gateway.problems import answer, problem
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.runtime import Runtime
-from carbon_orchestrator.topology import CODEC, site
+from carbon_orchestrator.topology import CODEC, WORKER, site
 
 _KEPT_SECONDS = 1.0
 #: Entries of `scaling` among which the last change of each pool is looked for.
@@ -59,15 +61,24 @@ class PoolState(msgspec.Struct, frozen=True):
 class Pools:
     """What is asked of the pools."""
 
-    def __init__(self, runtime: Runtime, reading: Reading) -> None:
+    def __init__(self, runtime: Runtime, reading: Reading, grids: Grids) -> None:
         self._runtime = runtime
         self._reading = reading
         self._redis = runtime.connect()
         self.states = Fresh(_KEPT_SECONDS, self._look)
+        self._needs = Needs(runtime, grids)
 
     async def show_all(self, request: web.Request) -> web.Response:
         """Every pool of every zone."""
         return answer({"pools": [each.json() for each in await self.states.get()]})
+
+    async def demand(self, request: web.Request) -> web.Response:
+        """How many workers a pool needs, for an autoscaler."""
+        places = {site(pool, zone): (pool, zone) for pool, zone in self._runtime.topology.sites}
+        name = request.match_info["site"]
+        if name not in places:
+            return problem(404, "no-such-pool", f"no such pool; known: {', '.join(places)}")
+        return answer({"site": name, **await self._needs.of(*places[name])})
 
     async def _look(self) -> list[PoolState]:
         topology = self._runtime.topology
@@ -76,21 +87,27 @@ class Pools:
         async with self._redis.pipeline(transaction=False) as pipeline:
             for pool, zone in topology.sites:
                 pipeline.zrangebyscore(topology.workers(pool, zone), since, "+inf")
+            for lane in topology.groups[WORKER]:
+                pipeline.xlen(lane)
             pipeline.xrevrange(topology.scaling, count=_CHANGES)
-            *offers, changes = await pipeline.execute()
+            *rows, changes = await pipeline.execute()
+        offers, lengths = rows[: len(topology.sites)], rows[len(topology.sites) :]
         groups = {each.stream: each for each in await self._reading.groups()}
+        # Where no worker has ever been, there is no group, and all that is there waits.
+        waiting: dict[str, int | None] = dict(zip(topology.groups[WORKER], lengths, strict=True))
+        waiting |= {stream: each.lag for stream, each in groups.items() if stream in waiting}
         sized = _sized(topology.scaling, changes)
         states = []
         for (pool, zone), workers in zip(topology.sites, offers, strict=True):
-            lanes = [groups[lane] for lane in topology.dispatch_lanes(pool, zone) if lane in groups]
-            lags = [each.lag for each in lanes]
+            lanes = topology.dispatch_lanes(pool, zone)
+            lags = [waiting[lane] for lane in lanes]
             states.append(
                 PoolState(
                     pool=pool,
                     zone=zone,
                     workers=len(workers),
                     slots=sum(int(each.rpartition(b":")[2]) for each in workers),
-                    running=sum(each.pending for each in lanes),
+                    running=sum(groups[lane].pending for lane in lanes if lane in groups),
                     waiting=None if None in lags else sum(lag or 0 for lag in lags),
                     sized=sized.get(site(pool, zone)),
                 )

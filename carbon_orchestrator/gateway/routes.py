@@ -34,6 +34,7 @@ ROUTES = (
     Route(method="POST", path="/jobs", operation="submit_job", scopes=("submit",)),
     Route(method="GET", path="/jobs", operation="list_jobs", scopes=("read",)),
     Route(method="GET", path="/jobs/{id}", operation="show_job", scopes=("read",)),
+    Route(method="GET", path="/jobs/{id}/events", operation="job_events", scopes=("read",)),
     Route(method="DELETE", path="/jobs/{id}", operation="cancel_job", scopes=("submit", "operate")),
     Route(method="GET", path="/carbon", operation="carbon", scopes=("read",)),
     Route(method="GET", path="/carbon/best-window", operation="best_window", scopes=("read",)),
@@ -64,7 +65,15 @@ ROUTES = (
     ),
     Route(method="GET", path="/emissions", operation="emissions", scopes=("read",)),
     Route(method="GET", path="/events", operation="events", scopes=("read",), long=True),
+    Route(method="GET", path="/types", operation="list_types", scopes=("read", "submit")),
     Route(method="GET", path="/overview", operation="overview", scopes=("read",), bound=False),
     Route(method="GET", path="/pools", operation="list_pools", scopes=("read",), bound=False),
+    Route(
+        method="GET",
+        path="/pools/{site}/demand",
+        operation="pool_demand",
+        scopes=("read",),
+        bound=False,
+    ),
 )
 BY_PATH: Mapping[tuple[str, str], Route] = {(each.method, each.path): each for each in ROUTES}

@@ -10,11 +10,11 @@ import structlog
 
 from carbon_orchestrator.config import ConfigError
 from carbon_orchestrator.durations import milliseconds, seconds
-from carbon_orchestrator.events import GridState, Pool, PoolScaled, ScalingMemory
-from carbon_orchestrator.router.outlook import Bands, Outlook
+from carbon_orchestrator.events import Pool, PoolScaled, ScalingMemory
+from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.scaler.actuator import Actuator, ActuatorError, Contended
-from carbon_orchestrator.scaler.deciding import VERSION, Params, decide
+from carbon_orchestrator.scaler.deciding import VERSION, Params, decide, grid_state
 from carbon_orchestrator.scaler.demand import Demand, DemandReader
 from carbon_orchestrator.scaler.holding import SOURCE, Holding
 from carbon_orchestrator.signal.intensities import Intensities
@@ -246,16 +246,3 @@ def away_zone(runtime: Runtime, zone: str | None) -> str:
             f"there is no zone {away!r}; configured are {', '.join([home, *runtime.config.zones])}"
         )
     return away
-
-
-def grid_state(outlook: Outlook) -> GridState:
-    """What a decision is given of the grid."""
-    if outlook.intensity is None or outlook.low is None or outlook.high is None:
-        return GridState(intensity_id=outlook.intensity_id, valid_until=outlook.valid_until)
-    return GridState(
-        intensity_id=outlook.intensity_id,
-        intensity=outlook.intensity,
-        low=outlook.low,
-        high=outlook.high,
-        valid_until=outlook.valid_until,
-    )

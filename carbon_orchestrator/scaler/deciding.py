@@ -8,7 +8,7 @@ It grows quickly, and shrinks only to what was wanted throughout a window. Times
 from __future__ import annotations
 
 from math import ceil
-from typing import Self
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -23,7 +23,7 @@ from carbon_orchestrator.events import (
     PoolScaled,
     ScalingMemory,
 )
-from carbon_orchestrator.router.outlook import band_of
+from carbon_orchestrator.router.outlook import Outlook, band_of
 from carbon_orchestrator.router.words import grams, length
 
 #: Of the way to decide: goes up where the same inputs may give another answer.
@@ -81,6 +81,19 @@ class Params(msgspec.Struct, frozen=True, kw_only=True):
         return ceil(self.max * share - 1e-9)
 
 
+def grid_state(outlook: Outlook) -> GridState:
+    """What a decision is given of the grid."""
+    if outlook.intensity is None or outlook.low is None or outlook.high is None:
+        return GridState(intensity_id=outlook.intensity_id, valid_until=outlook.valid_until)
+    return GridState(
+        intensity_id=outlook.intensity_id,
+        intensity=outlook.intensity,
+        low=outlook.low,
+        high=outlook.high,
+        valid_until=outlook.valid_until,
+    )
+
+
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
     """The answer. `wanted`: by the backlog alone; `limit`: by carbon alone; `pressed`: by
     deadlines alone; `busy`: how many have jobs."""
@@ -95,6 +108,36 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     memory: ScalingMemory
 
 
+class Need(NamedTuple):
+    """How many workers there should be `now`, however many there are: `target`, and what it was
+    made of, as in Scale; `since`: when the band began to count."""
+
+    target: int
+    band: Band | None
+    since: int
+    wanted: int
+    limit: int
+    pressed: int
+    busy: int
+
+
+def need(
+    params: Params,
+    grid: GridState,
+    backlog: Backlog,
+    in_flight: InFlight,
+    now: int,
+    memory: ScalingMemory,
+) -> Need:
+    """What a pool needs; of `memory`, the band counts."""
+    band, since = _band(params, grid, now, memory)
+    limit = params.limit(band)
+    wanted, pressed = _needed(params, backlog, in_flight)
+    target = min(max(min(wanted, limit), pressed, params.min), params.max)
+    busy = max(in_flight.workers, ceil(in_flight.jobs / params.slots))
+    return Need(target, band, since, wanted, limit, pressed, busy)
+
+
 def decide(
     params: Params,
     grid: GridState,
@@ -105,11 +148,8 @@ def decide(
     memory: ScalingMemory,
 ) -> Scale:
     """How many workers a pool of `current` workers should have `now`."""
-    band, since = _band(params, grid, now, memory)
-    limit = params.limit(band)
-    wanted, pressed = _needed(params, backlog, in_flight)
-    target = min(max(min(wanted, limit), pressed, params.min), params.max)
-    busy = max(in_flight.workers, ceil(in_flight.jobs / params.slots))
+    needed = need(params, grid, backlog, in_flight, now, memory)
+    target, busy = needed.target, needed.busy
     kept = memory.wanted if memory.wanted else [(now, current)]
     lately = _lately(kept, target, now, params.window_ms)
     replicas = current
@@ -121,20 +161,24 @@ def decide(
         replicas, down_at = max(least, current - params.down_step), now
     scale = Scale(
         replicas=replicas,
-        band=band,
-        wanted=wanted,
-        limit=limit,
-        pressed=pressed,
+        band=needed.band,
+        wanted=needed.wanted,
+        limit=needed.limit,
+        pressed=needed.pressed,
         busy=busy,
         reason="",
         memory=ScalingMemory(
-            band=band, band_since=since, up_at=up_at, down_at=down_at, wanted=lately
+            band=needed.band,
+            band_since=needed.since,
+            up_at=up_at,
+            down_at=down_at,
+            wanted=lately,
         ),
     )
     if replicas == current:
         return scale
     return msgspec.structs.replace(
-        scale, reason=_reason(params, grid, backlog, in_flight, current, now, scale)
+        scale, reason=_reason(params, grid, backlog, in_flight, current, now, needed, replicas)
     )
 
 
@@ -206,23 +250,36 @@ def _reason(
     in_flight: InFlight,
     current: int,
     now: int,
-    scale: Scale,
+    needed: Need,
+    replicas: int,
 ) -> str:
+    why = because(params, grid, backlog, in_flight, now, needed)
+    if replicas < current:
+        why += f"; no more was wanted for {length(params.window_ms)}"
+        if 0 < needed.busy == replicas:
+            why += "; the rest have jobs"
+    return f"from {current} to {replicas}: {why}"
+
+
+def because(
+    params: Params,
+    grid: GridState,
+    backlog: Backlog,
+    in_flight: InFlight,
+    now: int,
+    needed: Need,
+) -> str:
+    """Why a pool needs as many workers, in words."""
     waiting = backlog.waiting + backlog.soon
     pressing = backlog.pressing + backlog.pressing_soon
     parts = [f"{waiting} jobs wait and {in_flight.jobs} run, {params.slots} slots a worker"]
-    usual = min(scale.wanted, scale.limit)
-    if scale.pressed > usual:
+    if needed.pressed > min(needed.wanted, needed.limit):
         due = f"{pressing} of them must start now" if pressing else "deadlines come near"
         parts.append(f"{due}, whatever the carbon")
-    if scale.band is None:
+    if needed.band is None:
         parts.append("nothing is known of the carbon")
     else:
         stale = grid.intensity is None or now > grid.valid_until
         known = "last known" if stale else f"at {grams(grid.intensity or 0.0)} g/kWh"
-        parts.append(f"carbon is {scale.band} ({known}): {scale.limit} of {params.max} may work")
-    if scale.replicas < current:
-        parts.append(f"no more was wanted for {length(params.window_ms)}")
-        if 0 < scale.busy == scale.replicas:
-            parts.append("the rest have jobs")
-    return f"from {current} to {scale.replicas}: {'; '.join(parts)}"
+        parts.append(f"carbon is {needed.band} ({known}): {needed.limit} of {params.max} may work")
+    return "; ".join(parts)
