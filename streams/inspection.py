@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import msgspec
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -43,3 +46,9 @@ async def group_states(redis: Redis, stream: str, live_ms: int = 15_000) -> list
         if "no such key" in str(error):
             return []
         raise
+
+
+def pending_ids(reply: Iterable[Any]) -> frozenset[str]:
+    """The ids of entries in the reply to XPENDING stream group start end count, as a client of
+    ours (`connect`) gets it, raw."""
+    return frozenset(row[0].decode() for row in reply)

@@ -33,7 +33,7 @@ _BATCH = 500
 _TOLD = 500
 _NO_CONFIGURATION = "no router's configuration on record"
 #: By stream, up to which entry a group has read, and which of those it has not acknowledged.
-Progress = dict[str, tuple[str, set[str]]]
+Progress = dict[str, tuple[str, frozenset[str]]]
 Tell = Callable[[int], None]
 
 
@@ -294,7 +294,7 @@ def _undecided(
         if job.state != "submitted" or job.submitted is None or job.outside:
             continue
         stream, entry_id, index = job.submitted
-        last, pending = router.get(stream, ("0-0", set()))
+        last, pending = router.get(stream, ("0-0", frozenset[str]()))
         done = entry_order(entry_id) <= entry_order(last) and entry_id not in pending
         dead = any(isinstance(each, Refused) and not each.rejected for each in job.outcomes or ())
         if done and not dead and (stream, entry_id) not in reading.buried:

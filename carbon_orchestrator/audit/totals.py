@@ -19,6 +19,7 @@ from carbon_orchestrator.audit.findings import Findings
 from carbon_orchestrator.events import POOLS
 from carbon_orchestrator.topology import ACCOUNTING, Topology
 from streams.event import Entry, entry_order
+from streams.inspection import pending_ids
 
 _TRIES = 20
 _MOST_PENDING = 100_000
@@ -106,7 +107,7 @@ def _place(exists: int, groups: Any, pending: Any) -> GroupPlace:
         group = dict(zip(row[::2], row[1::2], strict=True)) if isinstance(row, list) else row
         named = {_text(name): value for name, value in group.items()}
         if _text(named["name"]) == ACCOUNTING:
-            ids = frozenset(_text(each["message_id"]) for each in pending)
+            ids = pending_ids(pending)
             read = named.get("entries-read")
             last = _text(named["last-delivered-id"])
             return GroupPlace(last, ids, None if read is None else int(read))

@@ -30,6 +30,7 @@ from carbon_orchestrator.topology import ROUTER
 from streams.archive import ArchiveError
 from streams.errors import is_transient
 from streams.history import BEGIN, last_of_ms
+from streams.inspection import pending_ids
 from streams.keys import Partition
 from streams.proof import Head
 from streams.seals import SEALS, SegmentSealed, seal_hash
@@ -122,8 +123,7 @@ async def moment(redis: Redis, partition: Partition) -> tuple[str, Progress]:
         for row in groups:
             named = dict(zip(row[::2], row[1::2], strict=True))
             if named[b"name"] == ROUTER.encode():
-                ids = {each["message_id"].decode() for each in pending}
-                progress[stream] = named[b"last-delivered-id"].decode(), ids
+                progress[stream] = named[b"last-delivered-id"].decode(), pending_ids(pending)
     now = _ms(rows[-1])
     while _ms(await redis.time()) <= now:
         await asyncio.sleep(0.001)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from audited import audit, divergences, seal, source
 from deployment import HIGH, LOW, MEDIUM, Deploy, Deployment
+from redis.asyncio import Redis
 from test_planning import observed, planning
 from test_settling import Ledger
 from test_suspension import begun, dirtier, greener
@@ -17,10 +18,11 @@ from carbon_orchestrator.audit.findings import Findings
 from carbon_orchestrator.audit.reading import Source, reading
 from carbon_orchestrator.audit.rebuild import NotEmpty
 from carbon_orchestrator.audit.sums import check_sums
-from carbon_orchestrator.audit.verify import verify
+from carbon_orchestrator.audit.totals import cut
+from carbon_orchestrator.audit.verify import moment, verify
 from carbon_orchestrator.config import PoolConfig, ZoneConfig
 from carbon_orchestrator.events import CancelRequested, EmissionsRecorded, JobDispatched
-from carbon_orchestrator.topology import CODEC
+from carbon_orchestrator.topology import CODEC, Topology
 from streams.archive import Archive
 from streams.archiver import Archiver, Keep
 from streams.connection import connect
@@ -335,3 +337,21 @@ async def test_records_and_totals_are_rebuilt_from_the_events(deploy: Deploy) ->
     await house.redis.hincrby(key, "emissions_ug", -1)
     async with connect(target) as client:
         await client.flushdb()
+
+
+async def test_what_roles_have_in_hand_is_left_out(redis: Redis, partition: Partition) -> None:
+    """A busy deployment: entries are delivered, and not done with yet."""
+    topology = Topology(partition)
+    taken: dict[str, str] = {}
+    for group, stream in (("router", topology.jobs), ("accounting", topology.emissions)):
+        done, taken[stream] = [
+            (await redis.xadd(stream, {"type": "any", "data": "{}"})).decode() for _ in range(2)
+        ]
+        await redis.xgroup_create(stream, group, "0")
+        await redis.xreadgroup(group, "one", {stream: ">"})
+        await redis.xack(stream, group, done)
+    _, routers = await moment(redis, partition)
+    assert routers == {"jobs": (taken[topology.jobs], frozenset({taken[topology.jobs]}))}
+    place = (await cut(redis, topology)).places["emissions"]
+    assert place.pending == frozenset({taken[topology.emissions]})
+    assert not place.done(taken[topology.emissions])
