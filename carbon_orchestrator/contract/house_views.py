@@ -19,7 +19,7 @@ LetterId = Annotated[str, Meta(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$")]
 
 
 class TypeOfJobs(msgspec.Struct, kw_only=True):
-    """`description`: what its jobs do, in the operator's words; empty where none were found."""
+    """`description`: what its jobs do, in the operator's words, if any."""
 
     name: str
     description: str

@@ -108,6 +108,12 @@ class House:
             ],
         }
 
+    async def types(self, request: web.Request) -> web.Response:
+        """What may be submitted."""
+        types = self._runtime.config.types
+        shown = [{"name": name, "description": types[name].description} for name in sorted(types)]
+        return answer({"types": shown})
+
     async def metrics(self, request: web.Request) -> web.Response:
         """For Prometheus."""
         metrics, name = self._metrics, self._runtime.topology.partition.name

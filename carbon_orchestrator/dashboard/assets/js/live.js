@@ -153,9 +153,10 @@ document.addEventListener("visibilitychange", () => {
  * Keep an answer on the page: ask now, after events of these types (at most once a second; null:
  * all, []: none) and every `every` ms, while the tab is seen, until the signal. `path`: a string, or a
  * function giving one. `onData(data)` is called when it changed (always the first time),
- * `onError(problem)` when it could not be had. Gives {refresh}: ask now.
+ * `onError(problem)` when it could not be had. `load`: how to ask, where it takes several requests.
+ * Gives {refresh}: ask now.
  */
-export function watch(path, { types = [], every = 15_000, signal, onData, onError = () => {} }) {
+export function watch(path, { types = [], every = 15_000, signal, load = get, onData, onError = () => {} }) {
   let shown;
   let shownPath = null;
   let timer = null;
@@ -174,7 +175,7 @@ export function watch(path, { types = [], every = 15_000, signal, onData, onErro
     clearTimeout(timer);
     const where = typeof path === "function" ? path() : path;
     try {
-      const data = await get(where, { signal });
+      const data = await load(where, { signal });
       if (!signal.aborted && (data !== shown || where !== shownPath)) {
         shown = data;
         shownPath = where;
