@@ -29,7 +29,7 @@ ABILITIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "change": (
         "RW",
         (
-            *("del", "exists", "expire", "get", "set"),
+            *("del", "exists", "expire", "get", "pexpire", "set"),
             *("hdel", "hget", "hincrby", "hmget", "hset"),
             *("zadd", "zrem", "zremrangebyscore"),
         ),
@@ -53,6 +53,7 @@ _COMMITS = ("receipt:*",)
 _RECORDS = ("job:*", "jobs.in:*", "wake", "running.interruptible")
 _SUBMISSIONS = ("jobs", "jobs.urgent")
 _SECRET = ("api-keys",)
+_TOLD = ("progress:*", "output:*")
 _EVERYTHING = (*(name for name in PERMANENT if name not in _SECRET), "job:*")
 _STREAMS = (
     *(*_SUBMISSIONS, "intensity", "dispatch.*", "completions", "emissions"),
@@ -103,10 +104,11 @@ ROLES: dict[str, Role] = {
         consume=(*_SUBMISSIONS, "intensity"),
     ),
     "worker": Role(
-        read=("clock", "intensity", "signal", *_RECORDS),
-        append=("completions", "emissions", "operations", "dead-letters"),
-        change=(*_COMMITS, *_RECORDS, "booked:*", "workers:*"),
+        read=("clock", "intensity", "signal", "output:*", *_RECORDS),
+        append=("completions", "emissions", "operations", "dead-letters", "output:*"),
+        change=(*_COMMITS, *_RECORDS, *_TOLD, "booked:*", "workers:*"),
         consume=("dispatch.*",),
+        trim=("output:*",),
     ),
     "accounting": Role(
         read=_EVERYTHING,

@@ -49,6 +49,9 @@ the rest, so urgent work never waits behind other work. State beside the streams
 | api-keys             | hash: id to what is known of an API key, its secret's hash among it     |
 | held:KEYID           | sorted set: ids of the jobs that came with an API key and had not ended |
 |                      | when the gateway last looked, by submission                             |
+| progress:ID          | string: how far a running job is (progress.py)                          |
+| output:ID            | byte log (streams/byte_log.py): the last of what a job has written, by  |
+|                      | attempt                                                                 |
 | durations:TYPE:POOL  | hash: run times and energy (accounting writes, router reads)            |
 | clock, signal        | hashes: the grid clock; per zone what the signal published last, or why |
 |                      | it publishes nothing                                                    |
@@ -116,12 +119,20 @@ class Topology:
         self._record = key("job:")
         self._index = key("jobs.in:")
         self._dispatch = key("dispatch.")
+        self._progress = key("progress:")
+        self._output = key("output:")
 
     def jobs_lane(self, urgency: Urgency) -> str:
         return self.jobs_urgent if urgency == "urgent" else self.jobs
 
     def record(self, job_id: str) -> str:
         return self._record + job_id
+
+    def progress(self, job_id: str) -> str:
+        return self._progress + job_id
+
+    def output(self, job_id: str) -> str:
+        return self._output + job_id
 
     def index(self, state: str) -> str:
         return self._index + state

@@ -7,7 +7,7 @@ have followed can write no more. Writers have numbers that grow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from redis.asyncio import Redis
@@ -42,18 +42,18 @@ class Piece(NamedTuple):
 
 
 async def append(
-    redis: Redis, additions: Mapping[str, Addition], keep: int, expiry_ms: int
-) -> dict[str, int | None]:
-    """Append to these logs, in one call that may be repeated; of each the last `keep` bytes stay.
+    redis: Redis, additions: Sequence[tuple[str, Addition]], keep: int, expiry_ms: int
+) -> list[int | None]:
+    """Append to logs, by key, in one call that may be repeated; of each the last `keep` bytes stay.
 
-    The ends of the logs by key; None where a later writer has written. Raises what the connection
-    raises.
+    The end of the log after each; None where a later writer has written. Raises what the
+    connection raises.
     """
     arguments: list[Any] = [keep, MOST_ENTRIES, expiry_ms]
-    for each in additions.values():
-        arguments += each
-    ends = await APPEND(redis, list(additions), arguments)
-    return {key: None if end < 0 else int(end) for key, end in zip(additions, ends, strict=True)}
+    for _, addition in additions:
+        arguments += addition
+    ends = await APPEND(redis, [key for key, _ in additions], arguments)
+    return [None if end < 0 else int(end) for end in ends]
 
 
 def reading(key: str, offset: int, count: int) -> tuple[Any, ...]:

@@ -14,18 +14,20 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import structlog
 
+from carbon_orchestrator.progress import Report
 from carbon_orchestrator.worker.attempt import Ended, StopReason, StopWatch
 from carbon_orchestrator.worker.confinement import Confinement
 from carbon_orchestrator.worker.guardian import Guardian
 from carbon_orchestrator.worker.output import OutputTail
 from carbon_orchestrator.worker.placement import place
+from carbon_orchestrator.worker.progress_pipe import ProgressPipe
 
 log = structlog.get_logger(__name__)
 
@@ -60,8 +62,10 @@ async def run_command(
     grace: float,
     cancel: asyncio.Event,
     confinement: Confinement | None = None,
+    report: Callable[[Report], None] = lambda _: None,
 ) -> Ended:
-    """Run `argv` with `payload` on stdin; stdout and stderr go to `output`.
+    """Run `argv` with `payload` on stdin; stdout and stderr go to `output`, and what it writes
+    to $CARBON_PROGRESS to `report`.
 
     Ends at the latest `grace` + 1 s after `cancel` is set, `timeout` seconds have passed or the
     caller is cancelled; the last is told by `stopped`, not raised. Never raises for the
@@ -69,9 +73,11 @@ async def run_command(
     """
     confined = _UNCONFINED if confinement is None else confinement
     identity = confined.identity
+    pipe = ProgressPipe(report)
     try:
         if confined.limited:
             _must_be_there(argv[0], cwd, environment)
+        pipe.open(None if identity is None else identity.uid)
         process = subprocess.Popen(  # noqa: ASYNC220 - asyncio's reaps before the group is dealt with
             confined.argv(list(argv)),
             bufsize=0,
@@ -79,13 +85,15 @@ async def run_command(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env=dict(environment),
+            env={**environment, **pipe.environment},
+            pass_fds=pipe.for_the_child,
             start_new_session=True,
             user=None if identity is None else identity.uid,
             group=None if identity is None else identity.gid,
             extra_groups=None if identity is None else identity.groups,
         )
     except (OSError, ValueError) as error:
+        pipe.close()
         reason = error.strerror if isinstance(error, OSError) else str(error)
         return Ended(error=f"cannot start {argv[0]!r}: {reason}")
     child = _Child(process, output, guardian, grace)
@@ -94,6 +102,7 @@ async def run_command(
         guardian.watch(process.pid)
         applied, limitations = place(process.pid, nice, cpus)
         child.attach(payload)
+        pipe.listen()
         watch = StopWatch(child.loop, cancel, child.loop.time() + timeout, child.stop)
         await child.wait()
     except OSError as error:  # no guardian, no descriptors left: it must not run on unwatched
@@ -104,6 +113,7 @@ async def run_command(
     finally:
         if watch is not None:
             watch.close()
+        pipe.close()
         child.end()
     exit_code, cpu_s = child.end()
     return Ended(

@@ -27,6 +27,7 @@ from carbon_orchestrator.worker.execution import Execution, Executor
 from carbon_orchestrator.worker.guardian import Guardian
 from carbon_orchestrator.worker.leftovers import clear
 from carbon_orchestrator.worker.segments import FIRST, SEGMENTS_FIELDS, Segments
+from carbon_orchestrator.worker.telling import Tellings
 from streams.commit import Transaction
 from streams.consumer import begin, bury_faults, dead_letter
 from streams.errors import CommitUnknown, is_missing_group, is_transient
@@ -92,6 +93,7 @@ class WorkerRole:
         self._look_around = min(1.0, config.lease_s / 4)
         self._committer = runtime.committer()
         self._reader = runtime.connect()
+        self._tellings = Tellings(runtime.connect(), topology, config, runtime.now)
         self._running: dict[tuple[str, str], _Running] = {}
         self._slot_freed = asyncio.Event()
         self._heartbeat_stop = anyio.Event()
@@ -106,6 +108,7 @@ class WorkerRole:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self.table.run, self.runtime.stop)
             tasks.start_soon(self._heartbeats)
+            tasks.start_soon(self._tellings.run)
             tasks.start_soon(self._work)
         try:
             with anyio.fail_after(5):
@@ -264,24 +267,30 @@ class WorkerRole:
     async def _run(self, running: _Running, started_at: int) -> None:
         attempt = running.attempt
         key = (attempt.entry.stream, attempt.entry.id)
+        telling = self._tellings.begin(attempt.job_id, attempt.number)
+        final = False
         try:
             result = await self.executor.run(
-                attempt.event.spec, attempt.number, str(attempt.number), running.halt
+                attempt.event.spec, attempt.number, str(attempt.number), running.halt, telling
             )
-            if not running.lost and await self._ended(attempt, result, started_at):
+            at = self.runtime.now()
+            if not running.lost:
+                await self._tellings.finish(telling)
+                final = await self._ended(attempt, result, started_at, at)
+            if final:
                 await self.executor.discard(attempt.job_id)
         except Exception:
             # The lease runs out and the job is delivered again.
             log.exception("attempt not recorded", job=attempt.job_id)
         finally:
+            self._tellings.end(telling, lost=running.lost, final=final)
             del self._running[key]
             self._slot_freed.set()
 
-    async def _ended(self, attempt: Attempt, result: Execution, started_at: int) -> bool:
+    async def _ended(self, attempt: Attempt, result: Execution, started_at: int, at: int) -> bool:
         """Record the end of an attempt; whether it is the job's. The work is done: keep trying
         to say so while the server is away."""
         clock = self.runtime.clock
-        at = clock.now()
         for number, wait in enumerate(_COMMIT_WAITS):
             try:
                 before = await self._before(attempt, again=number > 0)
@@ -378,6 +387,7 @@ class WorkerRole:
         if left := [task for task in tasks if not task.done()]:
             await asyncio.wait(left, timeout=60)
         self._heartbeat_stop.set()
+        self._tellings.stop()
         try:
             with anyio.fail_after(5):
                 await self.group.leave()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from carbon_orchestrator.events import Pool
+from carbon_orchestrator.progress import Report
 from carbon_orchestrator.worker.output import OutputTail
 
 
@@ -16,6 +17,7 @@ class JobContext:
         "_cancelled",
         "_directory",
         "_output",
+        "_report",
         "_suspending",
         "attempt",
         "fence",
@@ -33,6 +35,7 @@ class JobContext:
         directory: Callable[[str], Path],
         output: OutputTail,
         suspending: Callable[[], bool] = lambda: False,
+        report: Callable[[Report], None] = lambda _: None,
     ) -> None:
         self.job_id = job_id
         self.attempt = attempt
@@ -41,6 +44,7 @@ class JobContext:
         self._directory = directory
         self._output = output
         self._suspending = suspending
+        self._report = report
         self._cancelled = False
         self.told = False  # whether the handler has asked and was told to stop
 
@@ -67,8 +71,14 @@ class JobContext:
         return suspending
 
     def log(self, text: str) -> None:
-        """Add a line to the job's output, of which the tail is kept."""
+        """Add a line to the job's output: it is seen at once, and the last of it is kept."""
         self._output.write(text.encode("utf-8", "replace") + b"\n")
+
+    def progress(self, fraction: float | None, message: str | None = None) -> None:
+        """Say which share of the job is done, from 0 to 1 (None: unknown), and what it is at, in
+        a few words. Costs next to nothing: call it as often as you like, the latest counts.
+        Raises TypeError, ValueError where `fraction` is no number."""
+        self._report(Report.of(fraction, message))
 
     def stop(self) -> None:
         """Make `cancelled` true."""

@@ -25,6 +25,7 @@ from carbon_orchestrator.worker.context import JobContext
 from carbon_orchestrator.worker.energy import Energy, EnergyMeter
 from carbon_orchestrator.worker.guardian import Guardian
 from carbon_orchestrator.worker.output import OutputTail
+from carbon_orchestrator.worker.telling import Telling
 
 log = structlog.get_logger(__name__)
 
@@ -148,15 +149,19 @@ class Executor:
         name = job_id if plain else "x-" + hashlib.sha256(job_id.encode()).hexdigest()
         return f"{self._directories}/{name}"
 
-    async def run(self, spec: Spec, attempt: int, fence: str, halt: Halt) -> Execution:
-        """Run one attempt to its end; never raises for the job's faults.
+    async def run(
+        self, spec: Spec, attempt: int, fence: str, halt: Halt, telling: Telling | None = None
+    ) -> Execution:
+        """Run one attempt to its end; never raises for the job's faults. `telling` gets what it
+        writes and reports.
 
         It ends early, with the type's grace, when `halt` is set or its timeout has passed; one
         that is to be suspended and reaches its own end within the grace is completed.
         Cancelling the caller ends it too, and raises Interrupted (a CancelledError).
         """
         kind = self._types.get(spec.type)
-        output = OutputTail(self._tail)
+        telling = Telling(OutputTail(self._tail)) if telling is None else telling
+        output = telling.output
         began = time.monotonic()
         if kind is None:
             ended = Ended(error=f"this worker has no job type {spec.type!r}")
@@ -165,9 +170,9 @@ class Executor:
         self._enter()
         try:
             if kind.handler is not None:
-                ended = await self._call(kind, kind.handler, spec, attempt, fence, halt, output)
+                ended = await self._call(kind, kind.handler, spec, attempt, fence, halt, telling)
             else:
-                ended = await self._command(kind, spec, attempt, fence, halt, output)
+                ended = await self._command(kind, spec, attempt, fence, halt, telling)
         except Exception as error:  # ours, not the job's; the worker goes on all the same
             log.exception("execution.broken", job_id=spec.job_id, attempt=attempt)
             ended = Ended(error=f"internal error: {one_line(error)}")
@@ -199,7 +204,7 @@ class Executor:
         attempt: int,
         fence: str,
         halt: Halt,
-        output: OutputTail,
+        telling: Telling,
     ) -> Ended:
         directory = self.directory(spec.job_id)
         try:
@@ -221,7 +226,7 @@ class Executor:
         return await run_command(
             kind.argv,
             bytes(spec.payload),
-            output,
+            telling.output,
             self._guardian,
             cwd=directory,
             environment=environment,
@@ -231,6 +236,7 @@ class Executor:
             grace=kind.grace,
             cancel=halt,
             confinement=kind.confinement,
+            report=telling.report,
         )
 
     async def _call(
@@ -241,19 +247,26 @@ class Executor:
         attempt: int,
         fence: str,
         halt: Halt,
-        output: OutputTail,
+        telling: Telling,
     ) -> Ended:
         try:
             payload: dict[str, Any] = _decode_object(spec.payload)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
             return Ended(error=f"the payload is not a JSON object: {error}")
         context = JobContext(
-            spec.job_id, attempt, self._pool, fence, self.directory, output, halt.suspending
+            spec.job_id,
+            attempt,
+            self._pool,
+            fence,
+            self.directory,
+            telling.output,
+            halt.suspending,
+            telling.report,
         )
         return await handler.run(
             payload,
             context,
-            output,
+            telling.output,
             timeout=kind.timeout if spec.timeout is None else spec.timeout,
             grace=kind.grace,
             cancel=halt,

@@ -12,7 +12,7 @@ from streams.keys import Partition
 
 
 async def add(redis: Redis, key: str, *addition: Any, keep: int = 1000) -> int | None:
-    return (await append(redis, {key: Addition(*addition)}, keep, 60_000))[key]
+    return (await append(redis, [(key, Addition(*addition))], keep, 60_000))[0]
 
 
 async def read(redis: Redis, key: str, offset: int = 0, count: int = 100) -> list[Piece]:
@@ -87,9 +87,10 @@ async def test_what_was_never_written_is_a_gap(redis: Redis, partition: Partitio
 
 async def test_several_logs_are_appended_to_at_once(redis: Redis, partition: Partition) -> None:
     logs = [partition.key(f"log-{number}") for number in range(3)]
-    additions = {log: Addition(1, 0, log.encode()) for log in logs}
-    ends = await append(redis, additions, 1000, 60_000)
-    assert ends == {log: len(log) for log in logs}
+    additions = [(log, Addition(1, 0, log.encode())) for log in logs]
+    more = (logs[0], Addition(1, len(logs[0]), b"!"))
+    ends = await append(redis, [*additions, more], 1000, 60_000)
+    assert ends == [*map(len, logs), len(logs[0]) + 1]
     assert [(await read(redis, log))[0].data for log in logs] == [log.encode() for log in logs]
 
 

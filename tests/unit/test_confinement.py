@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import shutil
@@ -31,6 +32,9 @@ from carbon_orchestrator.worker.confinement import Confinement, confinement_of
 from carbon_orchestrator.worker.energy import EnergyMeter
 from carbon_orchestrator.worker.execution import Execution, Executor
 from carbon_orchestrator.worker.guardian import Guardian
+from carbon_orchestrator.worker.output import OutputTail
+from carbon_orchestrator.worker.telling import Telling
+from streams.testing import until
 
 NOBODY = "nobody"
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
@@ -67,13 +71,17 @@ def checked(job_type: JobType) -> Config:
 
 
 async def run(
-    job_type: JobType, folder: Path, guardian: Guardian, payload: bytes = b"{}"
+    job_type: JobType,
+    folder: Path,
+    guardian: Guardian,
+    payload: bytes = b"{}",
+    telling: Telling | None = None,
 ) -> Execution:
     config = checked(job_type)
     meter = EnergyMeter(PowerModel(), ())
     executor = Executor(config, "fast", guardian, folder, meter)
     spec = Spec(job_id="job-1", type="t", submitted_at=0, payload=msgspec.Raw(payload))
-    return await executor.run(spec, 1, "1", Halt())
+    return await executor.run(spec, 1, "1", Halt(), telling)
 
 
 async def test_limits_hold_from_the_first_instruction_on_and_for_children(
@@ -211,7 +219,7 @@ async def test_the_environment_is_an_allow_list(
     ours = {name for name in names if name.startswith("CARBON_")}
     assert ours == {
         *("CARBON_JOB_ID", "CARBON_ATTEMPT", "CARBON_POOL", "CARBON_CHECKPOINT_DIR"),
-        "CARBON_FENCE",
+        *("CARBON_FENCE", "CARBON_PROGRESS", "CARBON_PROGRESS_FD"),
     }
 
 
@@ -254,6 +262,19 @@ async def test_a_command_runs_as_its_own_user_in_a_directory_of_its_own(
     assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (entry.pw_uid, 0o700)
     assert (folder / "mine").stat().st_uid == entry.pw_uid
     assert f"user {NOBODY}" in ended.applied
+
+
+@as_root
+async def test_another_user_can_say_how_far_it_is(open_folder: Path, guardian: Guardian) -> None:
+    wait = "while [ ! -e go ]; do sleep 0.01; done"
+    told = Telling(OutputTail(1000))
+    script = sh(f"echo 0.5 half > $CARBON_PROGRESS && {wait}", user=NOBODY)
+    task = asyncio.ensure_future(run(script, open_folder, guardian, telling=told))
+    await until(lambda: told.progress is not None or task.done())
+    (open_folder / "checkpoints" / "job-1" / "go").touch()
+    assert (await task).outcome == "completed"
+    assert told.progress is not None
+    assert (told.progress.fraction, told.progress.message) == (0.5, "half")
 
 
 @as_root
