@@ -143,9 +143,10 @@ class Gateway:
             middlewares=[self._measured, problems, self._guard.admit],
         )
         for route in ROUTES:
-            app.router.add_route(route.method, route.path, self._handlers[route.operation])
+            handler = self._handlers[route.operation]
+            app.router.add_route(route.method, route.template, handler)
             if route.method == "GET":
-                app.router.add_route("HEAD", route.path, self._handlers[route.operation])
+                app.router.add_route("HEAD", route.template, handler)
         return app
 
     async def run(self) -> None:

@@ -12,7 +12,8 @@ from carbon_orchestrator.gateway.keys import Scope
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """`scopes`: any of them will do, none are needed where it is empty. `bound`: whether a key
     that is bound to a project may use it. `always`: answered however busy the gateway is. `long`:
-    its answer may go on for hours, so it takes one of the places for such (limits.live)."""
+    its answer may go on for hours, so it takes one of the places for such (limits.live). `where`:
+    the pattern of what is named in the path, where not anything is."""
 
     method: str
     path: str
@@ -21,6 +22,12 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     bound: bool = True
     always: bool = False
     long: bool = False
+    where: str = ""
+
+    @property
+    def template(self) -> str:
+        """The path as the router takes it."""
+        return self.path.replace("}", f":{self.where}}}") if self.where else self.path
 
 
 ROUTES = (
@@ -59,6 +66,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/dead-letters/{id}",
+        where="[0-9]+-[0-9]+",  # so that `retry` and `drop` are none
         operation="show_letter",
         scopes=("read",),
         bound=False,
