@@ -144,6 +144,7 @@ async def _roles(
             settings.port,
             require_keys=settings.require_keys,
             insecure=settings.insecure,
+            archive=archive_directory(config, data.path),
         )
         meter = meter_of(config)
         workers: list[WorkerRole | ScalerRole]

@@ -184,7 +184,7 @@ class Orchestrator:
     async def _run(self) -> None:
         self._runtime = runtime = Runtime(self.redis_url, self.config)
         try:
-            self._gateway = Gateway(runtime, port=0)
+            self._gateway = Gateway(runtime, port=0, archive=self.data / "archive")
             self._roles: list[Any] = [
                 Router(runtime),
                 *(

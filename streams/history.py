@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -75,11 +75,15 @@ class History:
                 yield entry
 
     async def merged(
-        self, streams: Sequence[str], after: str = BEGIN, until: str | None = None
+        self,
+        streams: Sequence[str],
+        after: str | Mapping[str, str] = BEGIN,
+        until: str | None = None,
     ) -> AsyncIterator[tuple[str, str, tuple[bytes, ...]]]:
         """The entries of several streams by id, as (stream, id, fields); of entries with the same
-        id, in the order of `streams`. Holds one page of each."""
-        sources = [self.entries(stream, after, until) for stream in streams]
+        id, in the order of `streams`. `after` may be one id for each. Holds one page of each."""
+        begins = dict.fromkeys(streams, after) if isinstance(after, str) else after
+        sources = [self.entries(stream, begins[stream], until) for stream in streams]
         try:
             heap = []
             for rank, source in enumerate(sources):

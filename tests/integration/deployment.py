@@ -141,6 +141,7 @@ class Deployment:
         return self._part(lambda runtime: SignalRole(runtime, spec, speed=speed))
 
     async def gateway(self, **options: Any) -> Part:
+        options = {"archive": self.data / "archive", **options}
         part = self._part(lambda runtime: Gateway(runtime, port=0, **options))
         started = asyncio.create_task(part.role.started.wait())
         await asyncio.wait({started, part.task}, timeout=10, return_when="FIRST_COMPLETED")
