@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 audit = App(
     name="audit",
-    help="Check the record: recompute decisions, figures, totals and job histories from it.",
+    help="Check the record: recompute all that follows from it.",
 )
 
 ArchiveDirectory = Annotated[

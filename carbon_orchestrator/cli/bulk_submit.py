@@ -95,16 +95,15 @@ class Told:
             return
         error = each.error
         assert error is not None
-        self.counts["refused"] += 1
-        if status_of(error) != USAGE:
+        halts = status_of(error) != USAGE
+        self.counts["unsent" if halts else "refused"] += 1
+        if halts:
             self.halted = self.halted or error
-            if self.halted is not error:
-                return  # the same again
         if self._json:
             field = getattr(error, "field", "")
             said = {"line": number, "error": str(error)}
             self._write({**said, "field": field} if field else said)
-        elif self.halted is None and self.counts["refused"] <= _MOST_TOLD:
+        elif not halts and self.counts["refused"] <= _MOST_TOLD:
             output.hint(f"line {number}: {output.printable(str(error))}")
 
     def _write(self, value: dict[str, Any]) -> None:
@@ -122,7 +121,8 @@ class Told:
         parts = [f"{counts['accepted']} submitted"]
         parts += [f"{counts['repeated']} there already"] if counts["repeated"] else []
         parts += [f"{counts['refused']} refused"] if counts["refused"] else []
-        unsaid = 0 if self._json or self.halted else counts["refused"] - _MOST_TOLD
+        parts += [f"{counts['unsent']} without an answer"] if counts["unsent"] else []
+        unsaid = 0 if self._json else counts["refused"] - _MOST_TOLD
         return ", ".join(parts) + (f" (--json tells why, of {unsaid} more)" if unsaid > 0 else "")
 
 

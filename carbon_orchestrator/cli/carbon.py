@@ -29,7 +29,9 @@ def carbon(
     url: Url = DEFAULT_URL,
     api_key_file: ApiKeyFile = None,
 ) -> None:
-    """Show the grid's carbon intensity, now and ahead; with --duration, when to run.
+    """Show the grid's carbon, now and ahead, or when to run.
+
+    With --duration, it says when a run of that length would emit the least.
 
     Parameters
     ----------
@@ -122,10 +124,9 @@ def _draw(grid: Any, past: Any, now: int) -> None:
     shown = bars([*past, current], ahead, now, start, end, width)
     for spans in chart(shown, bounds, _HEIGHT, now):
         output.console().print(Text.assemble(*spans), no_wrap=True, overflow="crop")
-    legend = "█ measured  ░ expected  · may rise to (1 in 10)"
     if bounds.low is not None and bounds.high is not None:
-        legend = f"low up to {bounds.low:.0f}, high from {bounds.high:.0f} gCO2e/kWh   {legend}"
-    output.note(legend)
+        output.note(f"gCO2e/kWh; low is up to {bounds.low:.0f}, high is from {bounds.high:.0f}")
+    output.note("█ so far  ░ expected  · may rise to that, in 1 of 10 cases; times are UTC")
 
 
 def _shown(when: Any) -> str:

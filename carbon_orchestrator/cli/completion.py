@@ -24,7 +24,9 @@ def completion(
     shell: Annotated[Shell | None, Parameter(name="SHELL")] = None,
     /,
 ) -> None:
-    """Print a completion script; put it where the shell finds it, or `source` it.
+    """Print a script that makes the shell complete commands.
+
+    Put it where the shell finds it, or `source` it.
 
     Parameters
     ----------

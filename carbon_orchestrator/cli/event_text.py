@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from carbon_orchestrator import events
 from carbon_orchestrator.cli.job_text import pool_name, why
 from carbon_orchestrator.cli.quantities import duration, energy, mass, moment
 from carbon_orchestrator.clock import rfc3339
+from carbon_orchestrator.topology import CODEC
+from streams.errors import DecodeError
 from streams.seals import SegmentSealed
+
+if TYPE_CHECKING:
+    from carbon_orchestrator.client.live import Event
+
+
+def line(event: Event) -> tuple[str, str, str]:
+    """A live event: when, its type, and of which job it says what."""
+    at = "" if event.at is None else f"{event.at:%Y-%m-%d %H:%M:%S}"
+    try:
+        said = gist(CODEC.event(event.type, msgspec.json.encode(event.data)))
+    except DecodeError:  # what is no event of the streams: a gap, a dead letter
+        said = "; ".join(f"{name}: {value}" for name, value in event.data.items() if value)
+    return at, event.type, " ".join(each for each in (event.job, said) if each)
 
 
 def gist(event: Any) -> str:

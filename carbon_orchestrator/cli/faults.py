@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from cyclopts import App
+from cyclopts import App, CycloptsError
 
 from carbon_orchestrator.cli.output import printable
 from carbon_orchestrator.client.errors import InvalidRequest, OrchestratorError, Unavailable
@@ -39,7 +39,8 @@ class Failure(Exception):
 def told(app: App, tokens: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
-        status = app(tokens)
+        given = _piped(sys.argv[1:] if tokens is None else tokens)
+        status = app(given, print_error=False, exit_on_error=False, verbose=False)
         return status if isinstance(status, int) else DONE
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -54,14 +55,30 @@ def told(app: App, tokens: list[str] | None = None) -> int:
         status = _status(fault)
         if status is None:
             raise
-        if str(fault):
-            text = f"{fault}{_HINT}" if isinstance(fault, Forbidden) else str(fault)
-            if isinstance(fault, Unavailable) and fault.retry_after:
-                text += f" (try again in {fault.retry_after:g} s)"
+        if text := _text(fault):
             # It may be the words of a server, or of whoever answers in its place.
             text = printable(text, lines=True)
             print(f"carbon-orchestrator: {text}", file=sys.stderr)  # noqa: T201
         return status
+
+
+def _piped(tokens: list[str]) -> list[str]:
+    """`submit -` reads standard input, where a lone - would be no option."""
+    if tokens[:2] == ["submit", "-"]:
+        return ["submit", "--file", *tokens[1:]]
+    return tokens
+
+
+def _text(fault: BaseException) -> str:
+    text = str(fault)
+    if isinstance(fault, Forbidden):
+        return f"{text}{_HINT}"
+    if isinstance(fault, Unavailable) and fault.retry_after:
+        return f"{text} (try again in {fault.retry_after:g} s)"
+    if isinstance(fault, CycloptsError):
+        command = " ".join(["carbon-orchestrator", *(fault.command_chain or ())])
+        return f"{text} (see: {command} --help)"
+    return text
 
 
 def _status(fault: BaseException) -> int | None:
@@ -69,6 +86,8 @@ def _status(fault: BaseException) -> int | None:
         return fault.status
     if isinstance(fault, OrchestratorError):
         return status_of(fault)
+    if isinstance(fault, CycloptsError):
+        return USAGE
     if isinstance(fault, ConfigError | DataDirError | EmbeddedError | Exposed | SignalError):
         return USAGE
     if isinstance(fault, CommitUnknown | Refused) or is_transient(fault):

@@ -70,7 +70,7 @@ def clock_note(grid: Mapping[str, Any]) -> str:
     clock = grid["clock"]
     text = f"{moment(clock['now'])[:16]} UTC"
     if clock["speed"] != 1:
-        text += f", {clock['speed']:g} times faster than real time"
+        text += f" at {clock['speed']:g}x"
     if grid.get("intensity") is None:
         return f"{text}; no carbon signal"
     text += f"; {grid['intensity']:.0f} gCO2e/kWh"
@@ -136,17 +136,22 @@ def doing(job: Mapping[str, Any], now: str) -> str:
     return f"{state}: {starts}{where} ({moment(planned)[:16]} UTC)"
 
 
-def plan_facts(plan: Mapping[str, Any], now: str) -> Iterator[tuple[str, str]]:
+def plan_facts(plan: Mapping[str, Any], grid: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Names and values of what would be decided about a job."""
-    yield "would", plan["would"]
-    yield "on", pool_name(plan.get("pool"), plan.get("zone"))
-    for name, field in (("starts", "start"), ("at latest", "latest_start"), ("due", "deadline")):
+    now, home = grid["clock"]["now"], grid["zones"][0]
+    at_once = plan["would"] == "dispatch"
+    yield "would", "run at once" if at_once else "wait"
+    zone = plan.get("zone")
+    yield "on", pool_name(plan.get("pool"), None if zone == home else zone)
+    times = (("starts", "start"), ("at latest", "latest_start"), ("due", "deadline"))
+    for name, field in times[at_once:]:
         if time := plan.get(field):
             yield name, f"{moment(time)} UTC ({until(time, now)})"
     for name, field in (("now", "intensity"), ("expected", "expected_intensity")):
         if plan.get(field) is not None:
             band = f" ({plan['band']})" if name == "now" and plan.get("band") else ""
-            yield name, f"{plan[field]:.0f} gCO2e/kWh{band}"
+            label = ", SIMULATED" if grid.get("simulated") else ""
+            yield name, f"{plan[field]:.0f} gCO2e/kWh{band}{label}"
     yield "policy", plan.get("policy") or ""
     yield "why", why(plan.get("reason"))
 

@@ -106,7 +106,7 @@ def jobs(
 def job(
     job_id: str, /, *, json: Json = False, url: Url = DEFAULT_URL, api_key_file: ApiKeyFile = None
 ) -> None:
-    """Show all about one job: its plan, the reason of each decision, runs, energy, emissions.
+    """Show all about a job: plan, reasons, runs, emissions.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def job(
 def cancel(
     job_id: str, /, *, json: Json = False, url: Url = DEFAULT_URL, api_key_file: ApiKeyFile = None
 ) -> None:
-    """Cancel a job that has not ended; one that runs is asked to end, then made to.
+    """Cancel a job; one that runs is asked to end, then made to.
 
     Parameters
     ----------

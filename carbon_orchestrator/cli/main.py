@@ -8,7 +8,6 @@ from typing import Any
 from cyclopts import App, Group
 
 from carbon_orchestrator import __version__
-from carbon_orchestrator.cli import roles
 from carbon_orchestrator.cli.audit import audit
 from carbon_orchestrator.cli.carbon import carbon
 from carbon_orchestrator.cli.completion import completion
@@ -21,28 +20,19 @@ from carbon_orchestrator.cli.operations import operations
 from carbon_orchestrator.cli.operator import doctor
 from carbon_orchestrator.cli.replay import replay
 from carbon_orchestrator.cli.report import report
+from carbon_orchestrator.cli.roles import accounting, gateway, router, up, worker
 from carbon_orchestrator.cli.scaler import scaler
 from carbon_orchestrator.cli.signal import signal
 from carbon_orchestrator.cli.simulate import simulate
 from carbon_orchestrator.cli.submit import submit
+from carbon_orchestrator.cli.watch import watch
 
-#: Titles of the top level, in order, with their commands.
+#: Titles of the top level with their commands, in order.
 GROUPS: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    ("Jobs", (submit, jobs, job, cancel)),
+    ("Jobs", (submit, jobs, job, cancel, watch)),
     ("Carbon", (carbon, report, simulate)),
     ("Operate", (doctor, dead_letters, keys, operations, completion)),
-    (
-        "Roles",
-        (
-            roles.up,
-            roles.gateway,
-            roles.router,
-            roles.worker,
-            roles.accounting,
-            scaler,
-            signal,
-        ),
-    ),
+    ("Roles", (up, gateway, router, worker, accounting, scaler, signal)),
     ("Record", (audit, replay, contract)),
 )
 
@@ -50,17 +40,21 @@ app = App(
     name="carbon-orchestrator",
     help="Runs AI and batch jobs when and where they emit the least carbon.",
     help_epilogue="Exit status: "
-    + "; ".join(f"{status} {meaning}" for status, meaning in STATUSES.items()),
+    + "; ".join(f"{status} {meaning}" for status, meaning in STATUSES.items())
+    + ".",
     version=__version__,
 )
-for title, commands in GROUPS:
-    group = Group.create_ordered(title)
-    for command in commands:
-        if isinstance(command, App):
-            command.group = (group,)
-            app.command(command)
+for _title, _commands in GROUPS:
+    _group = Group.create_ordered(_title)
+    for _place, _command in enumerate(_commands):
+        if isinstance(_command, App):
+            _command.group, _command.sort_key = (_group,), _place
+            app.command(_command)
         else:
-            app.command(command, group=group)
+            app.command(_command, group=_group, sort_key=_place)
+_options = Group.create_ordered("Options")
+for _flag in ("--help", "--version"):
+    app[_flag].group = (_options,)
 
 
 def main() -> None:

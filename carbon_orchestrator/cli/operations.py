@@ -51,7 +51,9 @@ def operations(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """List what operators did and which roles were started, as far as the stream reaches back.
+    """List what operators did and which roles were started.
+
+    It reaches as far back as the stream does.
 
     Parameters
     ----------

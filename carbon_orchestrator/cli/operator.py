@@ -32,7 +32,9 @@ def doctor(
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
-    """Examine the deployment: the server's settings, clocks, consumers, backlog, signal, record.
+    """Examine the deployment, and say what to do.
+
+    The server's settings, clocks, consumers, backlog, signal, record.
 
     The status is 0 if nothing failed, 1 if a check failed, 3 if the server cannot be reached.
 

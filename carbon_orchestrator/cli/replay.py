@@ -75,8 +75,9 @@ def replay(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Show what was recorded, archive and live streams as one, in the order in which it came; or
-    publish it to another deployment.
+    """Show what was recorded, or publish it elsewhere.
+
+    Archive and live streams are one, in the order in which it came.
 
     With --publish-to jobs a test deployment is fed with jobs that once were: each is submitted as
     of now, a deadline that was a point in time is as far away as it was then, and its id stays, so

@@ -31,7 +31,7 @@ def report(
     url: Url = DEFAULT_URL,
     api_key_file: ApiKeyFile = None,
 ) -> None:
-    """Energy and emissions: what was emitted, and what was avoided by waiting.
+    """Sum up what was emitted, and avoided by waiting.
 
     Parameters
     ----------

@@ -95,7 +95,9 @@ def up(
     config: ConfigFile = None,
     log_level: LogLevel = "warning",
 ) -> None:
-    """Run everything on this machine: the bundled server and all roles, in one process.
+    """Run everything on this machine, in one process.
+
+    That is the bundled server and all roles.
 
     Parameters
     ----------
@@ -211,8 +213,10 @@ def gateway(
     config: ConfigFile = None,
     log_level: LogLevel = "info",
 ) -> None:
-    """Serve HTTP and publish what comes in. An address that others can reach needs an API key
-    first (`keys create`)."""
+    """Serve HTTP and publish what comes in.
+
+    An address that others can reach needs an API key first (`keys create`).
+    """
     both_ways(require_keys, insecure)
 
     async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
@@ -290,7 +294,7 @@ def accounting(
     config: ConfigFile = None,
     log_level: LogLevel = "info",
 ) -> None:
-    """Sum up energy and emissions, keep the record of all events, and the streams bounded.
+    """Sum up emissions; keep the record; keep streams bounded.
 
     Parameters
     ----------

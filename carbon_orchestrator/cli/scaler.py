@@ -40,7 +40,7 @@ def scaler(
     config: ConfigFile = None,
     log_level: LogLevel = "info",
 ) -> None:
-    """Size the pools of a zone by their backlog, within what the grid's carbon allows.
+    """Size the pools of a zone by backlog and carbon.
 
     Parameters
     ----------

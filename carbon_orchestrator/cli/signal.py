@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
@@ -13,6 +11,7 @@ from cyclopts import App, Parameter
 from carbon_orchestrator import logs
 from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.faults import USAGE, Failure
+from carbon_orchestrator.cli.progress import progress
 from carbon_orchestrator.cli.roles import (
     DEFAULT_REDIS,
     SIMULATED,
@@ -114,8 +113,11 @@ def backfill(
         runtime = Runtime(url, loaded)
         try:
             await runtime.ready()
-            with _bar(f"{provider.source}, zone {zone}") as progress:
-                return await Backfill(runtime, signal, provider).run(first, last, progress)
+            title = f"{provider.source}, zone {zone}"
+            with progress() as bars:
+                return await Backfill(runtime, signal, provider).run(
+                    first, last, lambda share: None if bars is None else bars(title, share)
+                )
         finally:
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):
                 await provider.aclose()
@@ -123,17 +125,3 @@ def backfill(
 
     count = run_async(lambda: with_server(url, use))
     output.write(f"{count} points of {provider.source} published for zone {zone}")
-
-
-@contextmanager
-def _bar(title: str) -> Iterator[Callable[[float], None]]:
-    """A bar on standard error for a person; nothing in a pipe."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as bars:
-        task = bars.add_task(title, total=1.0)
-        yield lambda share: bars.update(task, completed=share)

@@ -89,7 +89,9 @@ def simulate(
     config: ConfigFile = None,
     json: Json = False,
 ) -> None:
-    """Simulate policies over a recorded grid: what they save, and what that costs in waiting.
+    """Simulate policies over a recorded grid.
+
+    It shows what they save, and what that costs in waiting.
 
     The router's own deciding code runs in virtual time, asked at every step of the trace.
     Emissions are always counted by the trace itself, whatever was forecast.

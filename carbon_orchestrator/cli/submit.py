@@ -47,7 +47,7 @@ def submit(
     url: Url = DEFAULT_URL,
     api_key_file: ApiKeyFile = None,
 ) -> int:
-    """Submit a job, or many with --file; with --wait, tell each step until they end.
+    """Submit a job, or many from a file; --wait follows them.
 
     Ids are printed to standard output, alone. The status with --wait is 0 if all completed,
     else 1; 2 if a job was refused.
@@ -105,8 +105,6 @@ def submit(
         "zones": zone,
     }
     given = {name: value for name, value in job.items() if value is not None}
-    if job_type == "-":
-        job_type, file = None, "-" if file is None else file
     if (job_type is None) == (file is None):
         raise Failure("name the TYPE of one job, or a --file of many (one of both)", USAGE)
     client = gateway_client(url, api_key_file, **({"patience": _WAIT_PATIENCE} if wait else {}))
@@ -131,7 +129,7 @@ def _plan(client: SyncClient, job: dict[str, Any], json: bool) -> int:
     if json:
         output.write_json(msgspec.to_builtins(plan))
     else:
-        output.facts(plan_facts(msgspec.to_builtins(plan), client.get("/carbon")["clock"]["now"]))
+        output.facts(plan_facts(msgspec.to_builtins(plan), client.get("/carbon")))
         output.hint("nothing was submitted: leave out --dry-run to do it")
     return DONE
 

@@ -182,7 +182,8 @@ class Transport:
         if isinstance(fault, aiohttp.ClientSSLError):
             return Unavailable(f"no trusted connection to {self.url}: {fault}")
         if isinstance(fault, aiohttp.ClientConnectorError):
-            why = fault.os_error.strerror or str(fault.os_error)
+            code = fault.os_error.errno
+            why = os.strerror(code) if code else fault.os_error.strerror or str(fault.os_error)
             return Unavailable(
                 f"no gateway at {self.url} ({why}): start one with `carbon-orchestrator up`,"
                 " or say where it is: $CARBON_URL, --url or url="
