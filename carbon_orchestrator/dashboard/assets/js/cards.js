@@ -1,6 +1,6 @@
 // The figures at the top of the overview.
 import { h, replace, text } from "./dom.js";
-import { count, duration, energy, figure, grams, percent, relative } from "./format.js";
+import { count, duration, energy, figure, grams, percent, relative, shortDay } from "./format.js";
 
 /** Cards that keep their place while their figures change; gives `show(overview)`. */
 export function cards(root) {
@@ -33,8 +33,8 @@ const simulated = (emissions) => (emissions.simulated ? ", simulated" : "");
 
 function avoided({ emissions }) {
   const { avoided_ug: ug, baseline_ug: all } = emissions;
-  const share = all ? ` (${percent(ug / all)})` : "";
-  return { value: grams(ug) + share, more: `against ${emissions.baseline}`, tone: ug < 0 ? "warn" : ug > 0 ? "good" : "" };
+  const share = all ? `${percent(Math.abs(ug) / all)} ${ug < 0 ? "more" : "less"} than` : "against";
+  return { value: grams(ug), more: `${share} ${emissions.baseline}`, tone: ug < 0 ? "warn" : ug > 0 ? "good" : "" };
 }
 
 function oldest({ oldest_wait: wait }) {
@@ -61,7 +61,7 @@ function running({ running }) {
 const CARDS = [
   ["emitted", "Emitted", "#/report", ({ emissions }) => ({
     value: grams(emissions.emitted_ug),
-    more: `${energy(emissions.energy_mj)}${emissions.since ? ` since ${emissions.since}` : ""}${simulated(emissions)}`,
+    more: `${energy(emissions.energy_mj)}${emissions.since ? ` since ${shortDay(emissions.since)}` : ""}${simulated(emissions)}`,
   })],
   ["avoided", "Avoided", "#/report", avoided],
   ["running", "Running", "#/jobs?state=running", (overview) => ({ ...running(overview), more: `${figure(overview.rates.completed_per_min)} done a minute` })],

@@ -1,7 +1,7 @@
 // The carbon curve, drawn by uPlot: on the overview and on a job's page.
 import { columns, extent, valueAt } from "./curve.js";
 import { h, replace } from "./dom.js";
-import { UNIT, intensity, time } from "./format.js";
+import { UNIT, intensity, shortDay, time } from "./format.js";
 
 let library = null;
 
@@ -104,7 +104,7 @@ function options(uPlot, current, onCursor) {
 function tick(s) {
   const date = new Date(s * 1000);
   if (date.getUTCHours() || date.getUTCMinutes()) return date.toISOString().slice(11, 16);
-  return date.toLocaleString("en", { day: "numeric", month: "short", timeZone: "UTC" });
+  return shortDay(s * 1000);
 }
 
 function clipped(u, draw) {

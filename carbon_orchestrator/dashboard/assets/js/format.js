@@ -88,9 +88,15 @@ export function time(at) {
   const clock = `${two(date.getUTCHours())}:${two(date.getUTCMinutes())}`;
   const today = new Date(gridNow());
   if (day(date.getTime()) === day(today.getTime())) return clock;
+  return `${shortDay(at)} ${clock}`;
+}
+
+/** "1 Jun", with the year on another year than the grid's. */
+export function shortDay(at) {
+  const date = new Date(ms(at));
   const month = date.toLocaleString("en", { month: "short", timeZone: "UTC" });
-  const year = date.getUTCFullYear() === today.getUTCFullYear() ? "" : ` ${date.getUTCFullYear()}`;
-  return `${date.getUTCDate()} ${month}${year} ${clock}`;
+  const year = date.getUTCFullYear() === new Date(gridNow()).getUTCFullYear() ? "" : ` ${date.getUTCFullYear()}`;
+  return `${date.getUTCDate()} ${month}${year}`;
 }
 
 /** "2020-06-01 14:05:09 UTC". */

@@ -160,6 +160,7 @@ export function watch(path, { types = [], every = 15_000, signal, load = get, on
   let shown;
   let shownPath = null;
   let timer = null;
+  let due = Infinity; // when it goes off
   let busy = false;
   let again = 0; // within how long to ask again, ms; 0: no sooner than `every`
   let asked = 0;
@@ -171,8 +172,9 @@ export function watch(path, { types = [], every = 15_000, signal, load = get, on
       return;
     }
     busy = true;
-    asked = performance.now();
     clearTimeout(timer);
+    due = Infinity;
+    asked = performance.now();
     const where = typeof path === "function" ? path() : path;
     try {
       const data = await load(where, { signal });
@@ -188,16 +190,25 @@ export function watch(path, { types = [], every = 15_000, signal, load = get, on
     } finally {
       busy = false;
     }
-    timer = setTimeout(ask, again || every);
+    plan(again || every);
     again = 0;
   }
 
-  function soon() {
-    const wait = asked + THROTTLE_MS - performance.now();
-    again = SETTLED_MS;
-    if (busy) return;
+  /** Ask in so long, unless that is to be done sooner anyhow. */
+  function plan(wait) {
+    const at = performance.now() + wait;
+    if (at >= due) return;
     clearTimeout(timer);
-    timer = setTimeout(ask, Math.max(0, wait));
+    due = at;
+    timer = setTimeout(() => {
+      due = Infinity;
+      ask();
+    }, wait);
+  }
+
+  function soon() {
+    again = SETTLED_MS;
+    if (!busy) plan(Math.max(0, asked + THROTTLE_MS - performance.now()));
   }
 
   signal.addEventListener("abort", () => clearTimeout(timer));
