@@ -97,3 +97,14 @@ PEERS: dict[str, Peer] = {
         ),
     )
 }
+
+#: Not a queue: what takes a job over HTTP and puts it on a stream, for benchmarks/http.py.
+FASTAPI = Peer(
+    "fastapi",
+    (
+        *("fastapi==0.165.0", "uvicorn==0.54.0", "httptools==0.9.0"),
+        *("redis==8.1.0", _HIREDIS, _UVLOOP),
+    ),
+    "uvicorn --no-access-log --log-level warning --loop uvloop --http httptools"
+    " benchmarks.peers.fastapi:app",
+)

@@ -14,9 +14,10 @@ import subprocess
 import sys
 import venv
 
-from benchmarks.peers import PEERS, Peer
+from benchmarks.peers import FASTAPI, PEERS, Peer
 
 TIMEOUT = 600.0
+_ALL = {**PEERS, FASTAPI.name: FASTAPI}
 
 
 def installed(peer: Peer) -> bool:
@@ -46,13 +47,13 @@ def install(peer: Peer) -> str | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("peers", nargs="*", metavar="PEER", help=f"of {', '.join(PEERS)}")
-    names: list[str] = parser.parse_args().peers or list(PEERS)
-    if unknown := [name for name in names if name not in PEERS]:
+    parser.add_argument("peers", nargs="*", metavar="PEER", help=f"of {', '.join(_ALL)}")
+    names: list[str] = parser.parse_args().peers or list(_ALL)
+    if unknown := [name for name in names if name not in _ALL]:
         parser.error(f"no such peer: {', '.join(unknown)}")
     failures = 0
     for name in names:
-        why = install(PEERS[name])
+        why = install(_ALL[name])
         failures += why is not None
         print(f"{name}: {'ready' if why is None else f'not installed: {why}'}", flush=True)
     sys.exit(failures == len(names))
