@@ -160,6 +160,23 @@ _OPERATIONS: Mapping[str, _Operation] = {
         problems=(404,),
         parameters=(_ID,),
     ),
+    "job_logs": _Operation(
+        summary="The output of a job, as far as it is kept; JSON lines with the attempt, the"
+        " offset and the text where these are asked for",
+        answers={200: ""},
+        media=("text/plain", "application/x-ndjson"),
+        problems=(404, 422),
+        parameters=(
+            _ID,
+            _query(
+                "offset",
+                "of the first byte, counted from the beginning of the output; the header"
+                " Carbon-Log-Offset says with which the answer begins",
+                {"type": "integer", "minimum": 0, "default": 0},
+            ),
+            _query("follow", "go on until the job ends", {"type": "boolean", "default": False}),
+        ),
+    ),
     "cancel_job": _Operation(
         summary="Ask for the end of a job",
         answers={202: "Job"},
@@ -250,6 +267,16 @@ _OPERATIONS: Mapping[str, _Operation] = {
                 {"type": "integer", "minimum": 1, "maximum": MOST_EVENTS, "default": 100},
             ),
             _query("cursor", "`next` of the page before", {"type": "string"}),
+        ),
+    ),
+    "job_starts": _Operation(
+        summary="When jobs started, and are to start",
+        answers={200: "JobStarts"},
+        problems=(404, 422),
+        parameters=(
+            _query("zone", "the home zone by default", {"type": "string"}),
+            _query("from", "on the grid clock; a day ago by default", _TIME),
+            _query("to", "a day ahead by default", _TIME),
         ),
     ),
     "events": _Operation(

@@ -22,10 +22,13 @@ from carbon_orchestrator.gateway.guard import Guard, caller
 from carbon_orchestrator.gateway.held import Held
 from carbon_orchestrator.gateway.house import House
 from carbon_orchestrator.gateway.job_events import JobEvents
+from carbon_orchestrator.gateway.job_starts import JobStarts
 from carbon_orchestrator.gateway.jobs import Jobs
 from carbon_orchestrator.gateway.keyring import Keyring
 from carbon_orchestrator.gateway.letters import DeadLetterOffice
+from carbon_orchestrator.gateway.listing import Listing
 from carbon_orchestrator.gateway.live import Live
+from carbon_orchestrator.gateway.logs import Logs
 from carbon_orchestrator.gateway.metrics import Metrics
 from carbon_orchestrator.gateway.overview import Overview
 from carbon_orchestrator.gateway.pools import Pools
@@ -36,6 +39,7 @@ from carbon_orchestrator.gateway.projects import Projects
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.room import Room
 from carbon_orchestrator.gateway.routes import ROUTES
+from carbon_orchestrator.gateway.running import Running
 from carbon_orchestrator.gateway.submitting import Submitting
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC
@@ -81,7 +85,11 @@ class Gateway:
             self._keyring, limits, host, require_keys=require_keys, insecure=insecure
         )
         self._connections = Connections(limits, lambda why: self._metrics.ended.labels(why).inc())
-        self._jobs = Jobs(runtime, reading, committer, self._held)
+        asking = runtime.connect()
+        running = Running(runtime, asking)
+        self._jobs = Jobs(runtime, reading, committer, self._held, running)
+        self._listing = Listing(asking, topology, running)
+        self._logs = Logs(runtime, asking, self._jobs)
         self._room = Room(reading, self._held, limits.max_waiting)
         submitting = Submitting(runtime, reading, committer, self._room)
         self._posting = Posting(runtime, reading, submitting, Preview(runtime, grids))
@@ -91,9 +99,9 @@ class Gateway:
         self._letters = DeadLetterOffice(runtime, reading, committer)
         self._house = House(runtime, reading, grids, self._carbon, self._metrics, self._connections)
         self._emissions = Emissions(reading, grids)
-        asking = runtime.connect()
         projects = Projects(asking, topology)
         self._live = Live(runtime, asking, projects)
+        self._job_starts = JobStarts(runtime, asking, projects)
         self._job_events = JobEvents(runtime, asking, archive or archive_directory(config))
         self.started = anyio.Event()
 
@@ -110,15 +118,17 @@ class Gateway:
             "metrics": self._house.metrics,
             "list_types": self._house.types,
             "submit_job": self._posting.submit,
-            "list_jobs": self._jobs.list,
+            "list_jobs": self._listing.show,
             "show_job": self._jobs.show,
             "cancel_job": self._jobs.cancel,
+            "job_logs": self._logs.show,
             "carbon": self._carbon.show,
             "best_window": self._carbon.best_window,
             "carbon_history": self._carbon.history,
             "emissions": self._show_emissions,
             "events": self._live.show,
             "job_events": self._job_events.show,
+            "job_starts": self._job_starts.show,
             "overview": self._overview.show,
             "list_letters": self._letters.list,
             "show_letter": self._letters.show,
@@ -170,6 +180,7 @@ class Gateway:
                 tasks.start_soon(self._held.follow, lambda: self._keyring.keys, stop)
                 tasks.start_soon(self._connections.watch, stop)
                 tasks.start_soon(self._table.run, stop)
+                tasks.start_soon(self._logs.run)
                 tasks.start_soon(self._live.run)
         finally:
             self._guard.end_long()
