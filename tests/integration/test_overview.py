@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from deployment import HIGH, Deploy, Deployment, python_type
 from test_views import exactly
 
 from carbon_orchestrator.config import PoolConfig
 from carbon_orchestrator.contract import house_views
+from carbon_orchestrator.gateway import deadlines
 from streams.testing import until
 
 
@@ -79,8 +81,9 @@ async def risk(house: Deployment, jobs: int) -> dict[str, Any]:
 
 
 async def test_jobs_likely_to_miss_their_deadlines_are_found_wherever_they_stand(
-    deploy: Deploy,
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(deadlines, "_KEPT_SECONDS", 0.1)
     types = {
         "hold": python_type("hold", expected_duration=3600),
         "quick": python_type("quick", expected_duration=3600),
@@ -111,3 +114,24 @@ async def test_jobs_likely_to_miss_their_deadlines_are_found_wherever_they_stand
     house.release()
     await house.reach(fine, "completed")
     await worker.stop()
+
+
+async def test_a_deferred_job_that_nobody_starts_is_at_risk(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deadlines, "_KEPT_SECONDS", 0.1)
+    house = deploy()
+    await house.gateway()
+    router = house.router()
+    await house.intensity(HIGH)
+    await house.routing()
+    late = await house.post("quick", urgency="flexible", deadline="2s", expected_duration="1s")
+    fine = await house.post("quick", urgency="flexible", deadline="6h", expected_duration="1s")
+    await house.counted("deferred", 2)
+    await router.stop()
+    house.parts.remove(router)
+    found = await risk(house, 1)
+    assert found["complete"]
+    assert [each["id"] for each in found["examples"]] == [late]
+    assert "is a router at work?" in found["examples"][0]["why"]
+    assert await house.state(fine) == "deferred"
