@@ -257,6 +257,28 @@ async def test_heartbeats_tell_how_far_one_has_read(
         assert number(await reader.next()) == 5, "what one did not want is not read again"
 
 
+async def test_one_may_listen_for_long_but_has_to_read(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limits for slow clients, of which a listener is none while nothing happens."""
+    monkeypatch.setattr(subscriber, "HEARTBEAT_SECONDS", 0.2)
+    house = deploy(limits=Limits(header_timeout=0.3, idle_timeout=0.3))
+    await house.gateway()
+    async with reading(house) as reader, reading(house) as deaf:
+        for _ in range(10):  # two seconds
+            await reader.more()
+        deaf.response.connection.transport.pause_reading()  # type: ignore[union-attr]
+        for each in range(200):
+            await house.publish({"type": "quick", "payload": {"n": each, "x": "x" * 60_000}})
+            assert (await reader.event("job.submitted"))["data"]["payload"]["n"] == each
+
+        async def cut() -> bool:
+            metrics = (await house.http("GET", "/metrics")).body.decode()
+            return 'connections_ended_total{why="too-slow"} 1.0' in metrics
+
+        await until(cut)
+
+
 async def test_what_was_trimmed_meanwhile_is_said_to_be_missing(deploy: Deploy) -> None:
     house = deploy()
     await house.gateway()

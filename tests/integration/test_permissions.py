@@ -18,6 +18,7 @@ import structlog
 from deployment import TYPES, Deploy, Deployment, Part, configuration
 from redis.asyncio import Redis
 from redis.exceptions import NoPermissionError, ResponseError
+from test_live_events import reading
 from test_planning import observed, planning
 from test_suspension import TYPES as PAUSING
 
@@ -207,6 +208,11 @@ async def test_every_role_works_as_its_own_user_and_is_denied_nothing(
     await house.counted("completed", 4)
     for path in ("/health", "/metrics", "/jobs", "/carbon", "/emissions", "/overview", "/pools"):
         assert (await house.http("GET", path)).status == 200, path
+    for path in ("/carbon/starts", f"/jobs/{paused}/events"):
+        assert (await house.http("GET", path)).status == 200, path
+    async with reading(house, "?project=mine") as reader:
+        await house.post("quick", urgency="urgent", project="mine")
+        assert (await reader.event("job.started"))["data"]["pool"] == "fast"
     (seen,) = (await house.http("GET", "/dead-letters")).body["letters"]
     done = await house.http("POST", "/dead-letters/retry", json={"ids": [seen["id"]]})
     assert done.body["done"] == 1, done.body
