@@ -1,4 +1,4 @@
-"""The Lua scripts of this package, sent by digest and loaded when the server lacks them."""
+"""Lua scripts, those of this package among them: sent by digest, loaded where they are new."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from redis.exceptions import NoScriptError
 
 
 class Script:
-    """A script file in `streams/lua`; its header states KEYS, ARGV and the reply."""
+    """A script file in the `lua` of a package; its header states KEYS, ARGV and the reply."""
 
-    def __init__(self, name: str) -> None:
-        self.text = (resources.files("streams") / "lua" / f"{name}.lua").read_text()
+    def __init__(self, name: str, package: str = "streams") -> None:
+        self.text = (resources.files(package) / "lua" / f"{name}.lua").read_text()
         self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
     async def __call__(self, redis: Redis, keys: list[str], arguments: list[Any]) -> Any:

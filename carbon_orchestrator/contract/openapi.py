@@ -11,10 +11,11 @@ from carbon_orchestrator import __version__
 from carbon_orchestrator.accounting.totals import GROUPS
 from carbon_orchestrator.contract import house_views, live_views, submission_views
 from carbon_orchestrator.contract.views import SCHEMAS
+from carbon_orchestrator.events import POOLS, URGENCIES
 from carbon_orchestrator.gateway.bulk import MEDIA_TYPE as LINES
 from carbon_orchestrator.gateway.emissions import FORMATS
 from carbon_orchestrator.gateway.job_events import MOST_EVENTS
-from carbon_orchestrator.gateway.jobs import MOST_LISTED
+from carbon_orchestrator.gateway.job_query import MOST_LISTED, SORTS
 from carbon_orchestrator.gateway.letters import MOST_LISTED as MOST_LETTERS
 from carbon_orchestrator.gateway.occurrence import TYPES as EVENT_TYPES
 from carbon_orchestrator.gateway.outcome import LONGEST_KEY
@@ -67,6 +68,12 @@ class _Operation(msgspec.Struct, frozen=True, kw_only=True):
 
 def _query(name: str, description: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def _list(name: str, description: str, items: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of values with commas between them."""
+    schema = {"type": "array", "items": items}
+    return {**_query(name, description, schema), "style": "form", "explode": False}
 
 
 def _path(name: str, description: str) -> Mapping[str, Any]:
@@ -133,19 +140,23 @@ _OPERATIONS: Mapping[str, _Operation] = {
         example=_EXAMPLE,
     ),
     "list_jobs": _Operation(
-        summary="Jobs, the latest first",
+        summary="Jobs, the latest first; a page may be short though others follow",
         answers={200: "JobPage"},
         problems=(422,),
         parameters=(
-            {
-                **_query(
-                    "state",
-                    "only jobs in these states",
-                    {"type": "array", "items": {"enum": list(STATES)}},
-                ),
-                "style": "form",
-                "explode": False,
-            },
+            _list("state", "only jobs in these states", {"enum": list(STATES)}),
+            _list("type", "only of these types", {"type": "string"}),
+            _list("pool", "only those that are, or were last, in these", {"enum": list(POOLS)}),
+            _list("project", "only of these projects", {"type": "string"}),
+            _list("urgency", "only of these urgencies", {"enum": list(URGENCIES)}),
+            _query("submitted_from", "the earliest, on the grid clock", _TIME),
+            _query("submitted_to", "before this time, on the grid clock", _TIME),
+            _query(
+                "sort",
+                "planned_start is of deferred jobs only: when they are due to be started, or looked"
+                " at again if that is earlier",
+                {"enum": list(SORTS), "default": SORTS[0]},
+            ),
             _query(
                 "limit",
                 "how many at most",

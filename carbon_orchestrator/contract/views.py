@@ -48,6 +48,24 @@ class JobHead(msgspec.Struct, kw_only=True):
     deadline: Time | None
 
 
+class Progress(msgspec.Struct, kw_only=True):
+    """How far a running job is. `at`: when it said so, or else when its attempt began; `finish_at`:
+    when it should be done, by its own pace or else by what such jobs take."""
+
+    fraction: Annotated[float, Meta(ge=0, le=1)] | None
+    message: str | None
+    at: Time
+    finish_at: Time | None
+
+
+class Log(msgspec.Struct, kw_only=True):
+    """A job's output so far, all attempts one after another: `bytes` were written, those from the
+    offset `from` on are kept."""
+
+    bytes: int
+    from_: int = msgspec.field(name="from")
+
+
 class JobSummary(msgspec.Struct, kw_only=True):
     """A job as listed. Planned fields are there while it is deferred."""
 
@@ -60,11 +78,14 @@ class JobSummary(msgspec.Struct, kw_only=True):
     deadline: Time | None
     attempts: int
     pool: Pool | None
+    started_at: Annotated[Time | None, Meta(description="when its latest attempt did")]
+    finished_at: Annotated[Time | None, Meta(description="when the job ended, for good")]
     planned_start: Time | UnsetType = UNSET
     latest_start: Time | UnsetType = UNSET
     planned_pool: Pool | UnsetType | None = UNSET
     planned_zone: str | UnsetType | None = UNSET
     reason: str | UnsetType = UNSET
+    progress: Annotated[Progress, Meta(description="while it runs")] | UnsetType = UNSET
     energy_mj: Annotated[int, Meta(description="mJ, of all attempts")] | UnsetType = UNSET
     emissions_ug: Annotated[int, Meta(description="µg CO2e")] | UnsetType = UNSET
 
@@ -102,6 +123,7 @@ class Job(JobSummary, kw_only=True):
     unpriced_mj: int | UnsetType = UNSET
     embodied_ug: int | UnsetType = UNSET
     sci_ug: Annotated[int, Meta(description="emitted and embodied, µg CO2e")] | UnsetType = UNSET
+    log: Log | UnsetType | None = UNSET
     zone: str | UnsetType | None = UNSET
 
 

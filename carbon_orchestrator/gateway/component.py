@@ -215,6 +215,5 @@ class Gateway:
         # The route, never the path: labels must not grow with what clients ask for.
         route = resource.canonical if resource is not None else "none"
         method = request.method if request.method in _METHODS else "other"
-        self._metrics.requests.labels(method, route, response.status).inc()
-        self._metrics.seconds.labels(route).observe(time.perf_counter() - began)
+        self._metrics.answered(method, route, response.status, time.perf_counter() - began)
         return response

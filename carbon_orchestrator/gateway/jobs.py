@@ -1,4 +1,4 @@
-"""Jobs over HTTP: listed, shown, cancelled. How they come in: posting.py."""
+"""A job over HTTP: shown, cancelled. How it comes in: posting.py; many: listing.py."""
 
 from __future__ import annotations
 
@@ -11,52 +11,34 @@ from carbon_orchestrator.gateway.guard import caller, lacking
 from carbon_orchestrator.gateway.held import Held
 from carbon_orchestrator.gateway.making import SOURCE
 from carbon_orchestrator.gateway.problems import answer, problem
-from carbon_orchestrator.gateway.reading import BadCursor, Reading
-from carbon_orchestrator.lifecycle import STATES, TERMINAL
+from carbon_orchestrator.gateway.reading import Reading
+from carbon_orchestrator.gateway.running import Running
+from carbon_orchestrator.lifecycle import TERMINAL
 from carbon_orchestrator.operations import acted
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.submission import is_job_id
 from streams.codec import envelope
 from streams.commit import Committer, Transaction
 
-MOST_LISTED = 500
-
 
 class Jobs:
     """What is asked of jobs. `held`: counts those of each API key."""
 
     def __init__(
-        self, runtime: Runtime, reading: Reading, committer: Committer, held: Held
+        self,
+        runtime: Runtime,
+        reading: Reading,
+        committer: Committer,
+        held: Held,
+        running: Running,
     ) -> None:
         self._runtime = runtime
         self._reading = reading
         self._committer = committer
         self._held = held
+        self._running = running
 
-    async def list(self, request: web.Request) -> web.Response:
-        """A page of jobs, the latest first."""
-        query = request.query
-        states = [each for part in query.getall("state", []) for each in part.split(",") if each]
-        for state in states:
-            if state not in STATES:
-                return problem(
-                    422, "invalid-query", f"no state {state[:40]!r}; one of {', '.join(STATES)}"
-                )
-        try:
-            limit = int(query.get("limit", "50"))
-            if not 1 <= limit <= MOST_LISTED:
-                raise ValueError
-        except ValueError:
-            return problem(422, "invalid-query", f"limit is a number from 1 to {MOST_LISTED}")
-        try:
-            jobs, cursor = await self._reading.jobs(
-                states or list(STATES), limit, query.get("cursor"), caller(request).project
-            )
-        except BadCursor as error:
-            return problem(422, "invalid-query", str(error))
-        return answer({"jobs": jobs, "next": cursor})
-
-    async def _job(self, request: web.Request) -> dict[str, Any] | None:
+    async def job(self, request: web.Request) -> dict[str, Any] | None:
         """The job in the path, if there is one for whoever asks."""
         job_id = request.match_info["id"]
         if not is_job_id(job_id, self._runtime.topology.partition.number):
@@ -66,19 +48,24 @@ class Jobs:
 
     async def show(self, request: web.Request) -> web.Response:
         """A job with its timeline."""
-        job = await self._job(request)
-        return answer(job) if job is not None else self._unknown()
+        job = await self.job(request)
+        if job is None:
+            return self.unknown()
+        await self._running.add([job])
+        await self._running.add_log(job)
+        return answer(job)
 
-    def _unknown(self) -> web.Response:
+    def unknown(self) -> web.Response:
+        """404 for what `job` does not find."""
         kept = self._runtime.config.retention.jobs
         return problem(404, "no-such-job", f"no job has this id, or it ended more than {kept} ago")
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Ask for a job's end. With the scope `submit`, of what came with the same key, or is of
         the project that the key is bound to; with `operate`, of any, and that is put on record."""
-        asking, job = caller(request), await self._job(request)
+        asking, job = caller(request), await self.job(request)
         if job is None:
-            return self._unknown()
+            return self.unknown()
         job_id, topology = str(job["id"]), self._runtime.topology
         own = asking.may("submit") and (
             asking.project is not None
