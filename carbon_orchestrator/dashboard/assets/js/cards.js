@@ -8,7 +8,7 @@ export function cards(root) {
   const made = Object.fromEntries(
     CARDS.map(([name, title, href]) => {
       const value = h("p", { class: "value number" }, "–");
-      const more = h("p", { class: "more" }, "\u00a0");
+      const more = h("p", { class: "note" }, "\u00a0");
       const heading = h("h2", {}, href ? h("a", { href }, title) : title);
       const card = h("li", { class: "card", dataset: { card: name } }, heading, value, more);
       list.append(card);

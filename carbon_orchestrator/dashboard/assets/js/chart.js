@@ -132,12 +132,24 @@ function thresholds(u, model) {
       ctx.font = `${11 * dpr}px system-ui, sans-serif`;
       ctx.textAlign = "left";
       ctx.textBaseline = above ? "bottom" : "top";
-      ctx.fillText(`${words} ${intensity(value)}`, u.bbox.left + 6 * dpr, y + (above ? -3 : 3) * dpr);
+      write(ctx, dpr, `${words} ${intensity(value)}`, u.bbox.left + 6 * dpr, y + (above ? -3 : 3) * dpr);
     }
   });
 }
 
-const TONES = { accent: "--accent", warn: "--warn", bad: "--bad", muted: "--line-strong" };
+/** Text that is read over lines, too. */
+function write(ctx, dpr, words, x, y) {
+  const own = ctx.strokeStyle;
+  ctx.setLineDash([]);
+  ctx.lineJoin = "round";
+  ctx.lineWidth = 4 * dpr;
+  ctx.strokeStyle = colour("--surface");
+  ctx.strokeText(words, x, y);
+  ctx.strokeStyle = own;
+  ctx.fillText(words, x, y);
+}
+
+const TONES = { accent: "--accent", warn: "--warn", bad: "--bad", muted: "--muted" };
 
 function foreground(u, model) {
   clipped(u, (ctx, dpr) => {
@@ -164,7 +176,7 @@ function upright(u, ctx, dpr, { at, label, tone }, level, dash) {
   ctx.font = `${11 * dpr}px system-ui, sans-serif`;
   ctx.textBaseline = "top";
   ctx.textAlign = x + ctx.measureText(label).width + 8 * dpr > right ? "right" : "left";
-  ctx.fillText(label, x + (ctx.textAlign === "right" ? -4 : 4) * dpr, u.bbox.top + (2 + 13 * (level % 6)) * dpr);
+  write(ctx, dpr, label, x + (ctx.textAlign === "right" ? -4 : 4) * dpr, u.bbox.top + (2 + 13 * (level % 6)) * dpr);
 }
 
 function draw(ctx, dpr, { pool, jobs = 1, planned }, x, y) {

@@ -1,5 +1,5 @@
 // The deployment's health, asked for once for whoever shows it.
-import { words } from "./api.js";
+import { get, words } from "./api.js";
 import { setClock } from "./clock.js";
 import { watch } from "./live.js";
 
@@ -26,6 +26,7 @@ export function followHealth(signal) {
     signal,
     onData(health) {
       if (health.carbon) setClock(health.carbon.clock);
+      else get("/carbon", { signal }).then((carbon) => setClock(carbon.clock), () => {}); // a key that sees one project
       tell(health, null);
     },
     onError: (error) => tell(latest.health, words(error)),

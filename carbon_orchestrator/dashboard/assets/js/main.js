@@ -111,7 +111,7 @@ function start() {
   const health = followHealth(always);
   // Nothing moves once it is seen: the banners come first, or soon.
   const reveal = () => delete document.body.dataset.waiting;
-  setTimeout(reveal, 500);
+  setTimeout(reveal, 1500);
   onHealth((latest, error) => {
     if (latest || error) reveal();
     showBanners($("banners"), latest, error);
