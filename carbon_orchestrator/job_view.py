@@ -13,19 +13,25 @@ from carbon_orchestrator.lifecycle import TERMINAL
 
 _spec = msgspec.json.Decoder(Spec)
 #: The fields of a record that `summary` needs, in order.
-SUMMARY_FIELDS = ("state", "spec", "attempt", "pool", "plan", "reason", "energy_mj", "emissions_ug")
+SUMMARY_FIELDS = (
+    *("state", "spec", "attempt", "pool", "plan", "reason", "energy_mj", "emissions_ug"),
+    "ended_at",
+)
 
 
-def summary(job_id: str, row: list[bytes | None]) -> dict[str, Any] | None:
-    """One line of a list of jobs, from the SUMMARY_FIELDS of its record; None if there is none."""
+def summary(
+    job_id: str, row: list[bytes | None], started: bytes | None = None
+) -> dict[str, Any] | None:
+    """One line of a list of jobs, from the SUMMARY_FIELDS of its record and the `N.started` of its
+    latest attempt; None if there is none."""
     named = {name: value for name, value in zip(SUMMARY_FIELDS, row, strict=True) if value}
-    return _head(job_id, named) if "state" in named else None
+    return _head(job_id, named, started) if "state" in named else None
 
 
 def details(job_id: str, record: Mapping[bytes, bytes]) -> dict[str, Any]:
     """All there is to say of a job: state, timeline with reasons, energy and emissions."""
     named = {name.decode(): value for name, value in record.items()}
-    job = _head(job_id, named)
+    job = _head(job_id, named, named.get(f"{int(named.get('attempt', 0))}.started"))
     spec = _spec.decode(named["spec"])
     job["payload"] = spec.payload
     job["labels"] = spec.labels
@@ -61,9 +67,10 @@ def _dispatched(named: Mapping[str, bytes]) -> dict[str, Any] | None:
     return None
 
 
-def _head(job_id: str, named: Mapping[str, bytes]) -> dict[str, Any]:
+def _head(job_id: str, named: Mapping[str, bytes], started: bytes | None) -> dict[str, Any]:
     spec = _spec.decode(named["spec"])
     state = named["state"].decode()
+    ended = state in TERMINAL and "ended_at" in named
     job: dict[str, Any] = {
         "id": job_id,
         "state": state,
@@ -74,6 +81,8 @@ def _head(job_id: str, named: Mapping[str, bytes]) -> dict[str, Any]:
         "deadline": None if spec.deadline is None else rfc3339(spec.deadline),
         "attempts": int(named.get("attempt", 0)),
         "pool": named["pool"].decode() if "pool" in named else None,
+        "started_at": rfc3339(msgspec.json.decode(started)["at"]) if started else None,
+        "finished_at": rfc3339(int(named["ended_at"])) if ended else None,
     }
     if state == "deferred" and "plan" in named:
         plan = msgspec.json.decode(named["plan"])

@@ -10,10 +10,10 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from carbon_orchestrator.events import Spec
+from carbon_orchestrator.gateway.cursors import BadCursor
 from carbon_orchestrator.gateway.guard import caller
 from carbon_orchestrator.gateway.occurrence import Occurrence
 from carbon_orchestrator.gateway.problems import answer, problem
-from carbon_orchestrator.gateway.reading import BadCursor
 from carbon_orchestrator.gateway.walk import Walk
 from carbon_orchestrator.gateway.whereabouts import searches
 from carbon_orchestrator.runtime import Runtime

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from carbon_orchestrator.clock import wall_ms
+from carbon_orchestrator.gateway.cursors import BadCursor
 from carbon_orchestrator.gateway.occurrence import Occurrence, occurrences
 from carbon_orchestrator.gateway.position import WHOLE, read_after
-from carbon_orchestrator.gateway.reading import BadCursor
 from carbon_orchestrator.gateway.whereabouts import LEAD_MS, Search, event_key
 from streams.archive import ArchiveError
 from streams.event import entry_order
