@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from carbon_orchestrator.client.gateway import Client
     from carbon_orchestrator.client.grid import BestWindow, Carbon, Emissions, Health, Pool
     from carbon_orchestrator.client.jobs import Job, JobList, Plan
-    from carbon_orchestrator.client.live import Event
+    from carbon_orchestrator.client.live import Event, LogPiece
     from carbon_orchestrator.publisher import Publisher
 
 __version__ = "0.1.0"
@@ -42,6 +42,7 @@ __all__ = [
     "InvalidRequest",
     "Job",
     "JobList",
+    "LogPiece",
     "NotEnded",
     "NotFound",
     "OrchestratorError",
@@ -63,6 +64,7 @@ _ELSEWHERE = {
     "JobList": "client.jobs",
     "Plan": "client.jobs",
     "Event": "client.live",
+    "LogPiece": "client.live",
     "BestWindow": "client.grid",
     "Pool": "client.grid",
     "Carbon": "client.grid",

@@ -16,6 +16,7 @@ from carbon_orchestrator.cli.dead_letters import dead_letters
 from carbon_orchestrator.cli.faults import STATUSES, told
 from carbon_orchestrator.cli.jobs import cancel, job, jobs
 from carbon_orchestrator.cli.keys import keys
+from carbon_orchestrator.cli.logs import logs
 from carbon_orchestrator.cli.operations import operations
 from carbon_orchestrator.cli.operator import doctor
 from carbon_orchestrator.cli.replay import replay
@@ -29,7 +30,7 @@ from carbon_orchestrator.cli.watch import watch
 
 #: Titles of the top level with their commands, in order.
 GROUPS: tuple[tuple[str, tuple[Any, ...]], ...] = (
-    ("Jobs", (submit, jobs, job, cancel, watch)),
+    ("Jobs", (submit, jobs, job, logs, cancel, watch)),
     ("Carbon", (carbon, report, simulate)),
     ("Operate", (doctor, dead_letters, keys, operations, completion)),
     ("Roles", (up, gateway, router, worker, accounting, scaler, signal)),

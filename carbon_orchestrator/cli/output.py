@@ -76,14 +76,14 @@ def printable(text: str, *, lines: bool = False) -> str:
     )
 
 
-def write(text: str) -> None:
+def write(text: str, end: str = "\n") -> None:
     """One or more lines on standard output, at once. Raises BrokenPipeError."""
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text + end)
         sys.stdout.flush()
     except UnicodeEncodeError:  # a terminal that knows no µ
         encoding = sys.stdout.encoding or "ascii"
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding) + end)
         sys.stdout.flush()
     except BrokenPipeError:
         # What is left in the buffer must not fail again at exit.

@@ -133,7 +133,7 @@ class SyncClient:
     events = _iterating(Client.events)
     job_events = _iterating(Client.job_events)
     logs = _iterating(Client.logs)
-    log_bytes = _iterating(Client.log_bytes)
+    log_pieces = _iterating(Client.log_pieces)
     carbon = _waiting(Client.carbon)
     carbon_history = _waiting(Client.carbon_history)
     best_window = _waiting(Client.best_window)

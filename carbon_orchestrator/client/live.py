@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +31,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     job: str | None = None
     data: dict[str, Any] = {}
     position: str = ""
+
+
+class LogPiece(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that an attempt of a job wrote. `offset`, `end`: of its first byte and after its
+    last, among all that the job wrote; what lies between two pieces is no longer kept."""
+
+    attempt: int
+    offset: int
+    end: int
+    text: str
 
 
 class Live(Connection):
@@ -109,32 +118,31 @@ class Live(Connection):
         >>> asyncio.run(main())
         True
         """
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        async with aclosing(self.log_bytes(job, follow=follow, offset=offset)) as pieces:
-            async for _, piece in pieces:
-                if text := decoder.decode(piece):
-                    yield text
-        if text := decoder.decode(b"", final=True):
-            yield text
+        async with aclosing(self.log_pieces(job, follow=follow, offset=offset)) as pieces:
+            async for piece in pieces:
+                yield piece.text
 
-    async def log_bytes(
+    async def log_pieces(
         self, job: Job | str, *, follow: bool = False, offset: int = 0
-    ) -> AsyncGenerator[tuple[int, bytes], None]:
-        """As `logs`, byte for byte, each piece with the offset of its first byte; where output
-        was not kept, they do not join."""
+    ) -> AsyncGenerator[LogPiece, None]:
+        """As `logs`, with the attempt that wrote each piece, and its place. A connection that
+        breaks is made again, and goes on where the last piece ended."""
         retries = self._transport.retries()
+        headers = {"Accept": "application/x-ndjson"}
         while True:
             query = _given(offset=str(offset), follow="true" if follow else None)
             try:
                 async with self._transport.stream(
-                    f"{path_of(job)}/logs", query=query, quiet=_QUIET_SECONDS
+                    f"{path_of(job)}/logs", query=query, headers=headers, quiet=_QUIET_SECONDS
                 ) as flow:
-                    with suppress(ValueError):
-                        offset = int(flow.headers.get("Carbon-Log-Offset", offset))
+                    rest = b""
                     async for chunk in flow.chunks:
                         retries.came_on()
-                        yield offset, chunk
-                        offset += len(chunk)
+                        *lines, rest = (rest + chunk).split(b"\n")
+                        for line in filter(None, lines):
+                            piece = _piece(line)
+                            yield piece
+                            offset = piece.end
                 return
             except Unavailable as error:
                 broken = error
@@ -145,6 +153,16 @@ class _Page(msgspec.Struct):
     events: list[Event]
     incomplete: str | None = None
     next: str | None = None
+
+
+def _piece(line: bytes) -> LogPiece:
+    """Raises OrchestratorError."""
+    try:
+        return typed(LogPiece, msgspec.json.decode(line))
+    except msgspec.DecodeError:
+        raise OrchestratorError(
+            "this is no output of a job as a gateway of ours tells it"
+        ) from None
 
 
 def _given(**query: str | None) -> list[tuple[str, str]]:

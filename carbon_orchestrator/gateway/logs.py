@@ -127,8 +127,8 @@ class _Text:
 
 
 class _Lines:
-    """JSON lines with the attempt, the offset of the first byte and a text; empty ones as signs
-    of life. Characters are never split; what is no UTF-8 becomes U+FFFD."""
+    """JSON lines with the attempt, the offsets of the first byte and after the last, and the text;
+    empty ones as signs of life. Characters are never split; what is no UTF-8 becomes U+FFFD."""
 
     def __init__(self, response: web.StreamResponse) -> None:
         self._write: Callable[[bytes], Any] = response.write
@@ -144,11 +144,11 @@ class _Lines:
         text = self._decoder.decode(piece.data)
         self._held = len(self._decoder.getstate()[0])
         self._last = piece
-        await self._tell(piece.writer, start, text)
+        await self._tell(piece.writer, start, piece.end - self._held, text)
 
-    async def _tell(self, attempt: int, offset: int, text: str) -> None:
+    async def _tell(self, attempt: int, offset: int, end: int, text: str) -> None:
         if text:
-            line = {"attempt": attempt, "offset": offset, "text": text}
+            line = {"attempt": attempt, "offset": offset, "end": end, "text": text}
             await self._write(msgspec.json.encode(line) + b"\n")
 
     async def heartbeat(self) -> None:
@@ -159,7 +159,7 @@ class _Lines:
         text = self._decoder.decode(b"", final=True)
         held, self._held = self._held, 0
         self._decoder.reset()
-        await self._tell(self._last.writer, self._last.end - held, text)
+        await self._tell(self._last.writer, self._last.end - held, self._last.end, text)
 
 
 def _on_record(job: Mapping[str, Any]) -> bytes:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import signal
 import sys
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -275,3 +278,76 @@ async def test_another_worker_goes_on_where_one_was_killed(deploy: Deploy) -> No
     await house.http("DELETE", f"/jobs/{job_id}")
     await house.reach(job_id, "cancelled")
     assert re.fullmatch(r"(?:\d+\n)+", await text(house, job_id))
+
+
+class Program:
+    """`carbon-orchestrator logs`, as a person starts it."""
+
+    def __init__(self, house: Deployment, *arguments: str, **environment: str) -> None:
+        self._command = [sys.executable, "-m", "carbon_orchestrator", "logs", *arguments]
+        self._environment = {**os.environ, "CARBON_URL": house.base, **environment}
+        self.process: asyncio.subprocess.Process
+
+    async def __aenter__(self) -> asyncio.subprocess.Process:
+        self.process = await asyncio.create_subprocess_exec(
+            *self._command, stdout=PIPE, stderr=PIPE, env=self._environment
+        )
+        return self.process
+
+    async def __aexit__(self, *_: object) -> None:
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.communicate()
+
+
+async def printed(house: Deployment, *arguments: str, **environment: str) -> tuple[int, str, str]:
+    async with asyncio.timeout(30), Program(house, *arguments, **environment) as process:
+        out, err = await process.communicate()
+        assert process.returncode is not None
+        return process.returncode, out.decode(), err.decode()
+
+
+async def test_the_command_follows_until_the_job_ends_or_it_is_interrupted(
+    house: Deployment,
+) -> None:
+    job_id = await house.post("talk", urgency="urgent")
+    async with asyncio.timeout(30), Program(house, job_id, "-f") as one:
+        assert one.stdout is not None
+        assert await one.stdout.readline() == b"attempt 1 begins\n"
+        one.send_signal(signal.SIGINT)
+        assert await one.wait() == 130
+        assert one.stderr is not None
+        assert await one.stderr.read() == b""
+    async with asyncio.timeout(30), Program(house, job_id, "--follow") as other:
+        assert other.stdout is not None
+        assert await other.stdout.readline() == b"attempt 1 begins\n"
+        (house.data / "go-on").touch()
+        house.release()
+        assert await other.stdout.read() == b"the second part\nbye\n"
+        assert await other.wait() == 0
+
+
+async def test_the_command_tells_attempts_apart(house: Deployment) -> None:
+    (house.data / "go-on").touch()
+    house.release()
+    job_id = await house.post("talk", urgency="urgent", payload={"until": 2})
+    await house.reach(job_id, "completed")
+    kept = await text(house, job_id)
+    assert await printed(house, job_id) == (0, kept, "")
+    _, terminal, _ = await printed(house, job_id, FORCE_COLOR="1")
+    first, second = kept.split("attempt 2 begins")
+    seen = re.sub(r"\x1b\[[0-9;]*m", "", terminal)
+    assert seen == f"{first}— attempt 2 —\nattempt 2 begins{second}"
+    status, lines, _ = await printed(house, job_id, "--json", "--offset", "8")
+    pieces = [json.loads(line) for line in lines.splitlines()]
+    assert status == 0
+    assert "".join(each["text"] for each in pieces) == kept[8:]
+    assert (pieces[0]["offset"], pieces[-1]["end"]) == (8, len(kept))
+    assert {each["attempt"] for each in pieces} == {1, 2}
+
+
+async def test_the_command_says_that_there_is_no_such_job(house: Deployment) -> None:
+    house.release()
+    status, out, err = await printed(house, "no-such-job", "-f")
+    assert (status, out) == (1, "")
+    assert "no job has this id" in err
