@@ -21,7 +21,9 @@ from carbon_orchestrator.submission import is_job_id, is_name
 from streams.errors import is_transient
 from streams.retry import backoff
 
-_PAGE = 200
+#: Entries of each stream that are read at a time by one who catches up, at first and at most, so
+#: that they are about so many bytes.
+_FIRST, _PAGE, _PAGE_BYTES = 16, 200, 1 << 20
 #: Entries that are decoded in a row, before others have their turn.
 _TURN = 50
 _HEADERS = {
@@ -126,9 +128,11 @@ class Live:
 
     async def _catch_up(self, subscriber: Subscriber) -> None:
         """Tell it all that is there now."""
-        last = False
+        last, count = False, _FIRST
         while not last:
-            page = await self._pages.after(self._redis, subscriber.position, _PAGE)
+            page = await self._pages.after(self._redis, subscriber.position, count)
+            size = sum(len(each) for _, (_, fields) in page.entries for each in fields)
+            count = max(1, min(_PAGE, count * _PAGE_BYTES // max(1, size)))
             if page.gone:
                 await subscriber.miss(page.gone)
             for start in range(0, len(page.entries), _TURN):

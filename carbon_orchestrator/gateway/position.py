@@ -46,7 +46,7 @@ class Positions:
         self.streams = streams
         self._tag = zlib.crc32("\n".join(streams).encode()).to_bytes(_TAG_BYTES)
         # Readers that keep up are at the same position.
-        self.text = lru_cache(maxsize=1024)(self._text)
+        self.text = lru_cache(maxsize=256)(self._text)
 
     def _text(self, position: Position) -> str:
         """Letters, digits, "-" and "_"."""

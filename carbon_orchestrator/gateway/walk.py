@@ -19,8 +19,9 @@ from streams.event import entry_order
 from streams.history import ARCHIVED, BEGIN, History, last_of_ms
 from streams.lines import RawEntry
 
-#: Entries that are looked at in one go. In the archive a file is read from its beginning besides.
-BUDGET = 10_000
+#: Entries, and bytes of them, that are looked at in one go. In the archive a file is read from its
+#: beginning besides.
+BUDGET, BUDGET_BYTES = 10_000, 32 << 20
 _SUBMISSIONS = ("jobs.urgent", "jobs")
 _UNREADABLE = "older events are in an archive that this gateway cannot read; see `replay`"
 
@@ -68,7 +69,7 @@ class Walk:
             or cursor is None
             or each.finds in self._reached.missing
         ]
-        self._looked_at = 0
+        self._looked_at = self._bytes = 0
         self._archived: Mapping[str, str] | None = None  # of an archive that cannot be read
         self.found: list[Occurrence] = []
         self.next: str | None = None
@@ -77,7 +78,7 @@ class Walk:
     async def run(self, limit: int) -> None:
         """Until so many events are found, or enough was looked at."""
         while (stretch := self._stretch()) is not None:
-            if len(self.found) >= limit or self._looked_at >= BUDGET:
+            if self._enough(limit):
                 self.next = self._cursor()
                 return
             try:
@@ -113,13 +114,18 @@ class Walk:
         try:
             async for name, entry_id, fields in entries:
                 self._looked_at += 1
+                self._bytes += sum(map(len, fields))
                 found = self._look(name, (entry_id, fields))
                 self._reached = _Reached(*entry_order(entry_id), self._names.index(name))
-                if self._found(found) or len(self.found) >= limit or self._looked_at >= BUDGET:
+                if self._found(found) or self._enough(limit):
                     return
         finally:
             await entries.aclose()  # type: ignore[attr-defined]
         self._reached = _Reached.before(until + 1)
+
+    def _enough(self, limit: int) -> bool:
+        looked = self._looked_at >= BUDGET or self._bytes >= BUDGET_BYTES
+        return looked or len(self.found) >= limit
 
     def _after(self, name: str) -> str:
         """The id up to which the stream has been looked at."""
