@@ -57,6 +57,10 @@ class Zone(Intensities):
         estimated = self._estimated[latest.kind, latest.simulated]
         found = self.series.points_between(start, end)
         if len(found) > MOST_POINTS:
+            # However long a time is asked about, the steps are of that which is known.
+            first, last = found[0][0], found[-1][0]
+            apart = (last - first) // (len(found) - 1)
+            start, end = max(start, first), min(end, last + apart)
             step = -(-(end - start) // MOST_POINTS)
             means = [
                 (at, self.series.mean(at, min(at + step, end))[0]) for at in range(start, end, step)
