@@ -175,8 +175,12 @@ function upright(u, ctx, dpr, { at, label, tone }, level, dash) {
   ctx.stroke();
   ctx.font = `${11 * dpr}px system-ui, sans-serif`;
   ctx.textBaseline = "top";
-  ctx.textAlign = x + ctx.measureText(label).width + 8 * dpr > right ? "right" : "left";
-  write(ctx, dpr, label, x + (ctx.textAlign === "right" ? -4 : 4) * dpr, u.bbox.top + (2 + 13 * (level % 6)) * dpr);
+  ctx.textAlign = "left";
+  const width = ctx.measureText(label).width + 4 * dpr;
+  let left = x + 4 * dpr; // beside its line where there is room, else over it
+  if (left + width > right) left = x - width;
+  if (left < u.bbox.left) left = Math.max(u.bbox.left, right - width);
+  write(ctx, dpr, label, left, u.bbox.top + (2 + 13 * (level % 6)) * dpr);
 }
 
 function draw(ctx, dpr, { pool, jobs = 1, planned }, x, y) {

@@ -1,7 +1,7 @@
 // A job's timeline, drawn on the carbon curve of its zone.
 import { words } from "./api.js";
 import { carbonChart } from "./chart.js";
-import { gridNow } from "./clock.js";
+import { gridNow, setClock } from "./clock.js";
 import { h, replace, text } from "./dom.js";
 import { UNIT, intensity, ms, time } from "./format.js";
 import { happened } from "./job_words.js";
@@ -24,7 +24,7 @@ export function jobChart(root, signal) {
   let job = null;
   let show = () => {};
   let zone = "";
-  let asked = [];
+  const asked = [];
 
   function draw() {
     failure.hidden = errors.size === 0;
@@ -39,24 +39,22 @@ export function jobChart(root, signal) {
     onData(data) {
       errors.delete(name);
       known[name] = data;
+      if (name === "carbon") setClock(data.clock);
       draw();
+      if (name === "carbon" && asked.length === 1) asked.push(history()); // now that the time is known
     },
     onError(error) {
       errors.set(name, `${says}: ${words(error)}.`);
       draw();
     },
   });
+  const query = (more) => new URLSearchParams({ ...(zone && { zone }), ...more });
+  const carbon = () => watch(() => `/carbon?${query()}`, { types: ["intensity.observed"], signal, ...have("carbon", "The grid’s forecast cannot be told") });
+  const history = () => watch(() => `/carbon/history?${query(span())}`, { types: ["intensity.observed"], every: 60_000, signal, ...have("history", "The grid’s past cannot be told") });
 
-  function ask() {
-    const query = (more) => new URLSearchParams({ ...(zone && { zone }), ...more });
-    const span = () => {
-      const { from, to } = past(job, gridNow());
-      return query({ from: new Date(from).toISOString(), to: new Date(to).toISOString() });
-    };
-    asked = [
-      watch(() => `/carbon?${query()}`, { types: ["intensity.observed"], signal, ...have("carbon", "The grid’s forecast cannot be told") }),
-      watch(() => `/carbon/history?${span()}`, { types: ["intensity.observed"], every: 60_000, signal, ...have("history", "The grid’s past cannot be told") }),
-    ];
+  function span() {
+    const { from, to } = past(job, gridNow());
+    return { from: new Date(from).toISOString(), to: new Date(to).toISOString() };
   }
 
   carbonChart(canvas, signal).then((made) => {
@@ -70,7 +68,7 @@ export function jobChart(root, signal) {
     const where = job.zone ?? job.planned_zone ?? "";
     if (!asked.length) {
       zone = where;
-      ask();
+      asked.push(carbon());
     } else if (where && where !== zone) {
       zone = where;
       for (const each of asked) each.refresh();
@@ -82,7 +80,7 @@ export function jobChart(root, signal) {
 /** What of the past to ask for, ms: rounded outwards, so that answers can be known again. Pure. */
 export function past(job, now) {
   const end = endOf(job, now);
-  const from = Math.max(ms(job.submitted_at) - HOUR_MS, end - LONGEST_MS);
+  const from = Math.max(ms(job.submitted_at) - HOUR_MS / 4, end - LONGEST_MS);
   return { from: Math.floor((from - ROUND_MS) / ROUND_MS) * ROUND_MS, to: Math.ceil((end + ROUND_MS) / ROUND_MS) * ROUND_MS };
 }
 
@@ -90,7 +88,7 @@ export function past(job, now) {
 function endOf(job, now) {
   if (!ENDED.has(job.state)) return now;
   const last = ms(job.timeline.at(-1)?.at ?? job.submitted_at);
-  return Math.min(now, last + Math.max(HOUR_MS, (last - ms(job.submitted_at)) / 4));
+  return Math.min(now, last + Math.max(HOUR_MS / 2, (last - ms(job.submitted_at)) / 4));
 }
 
 /** What the chart shows. Pure. */
@@ -102,12 +100,14 @@ export function chartModel(job, { carbon, history }, now) {
   const lines = [];
   const marks = [];
   let site = null;
+  const { from } = past(job, now);
+  const together = (endOf(job, now) - from) / 100;
   for (const step of job.timeline) {
     if (step.event === "dispatched") site = step.pool;
     const line = { at: ms(step.at), label: happened(step).split(":")[0].toLowerCase(), tone: TONES[step.event] ?? "muted" };
     if (step.event === "started") marks.push({ at: line.at, pool: site, jobs: 1, planned: false, label: "started" });
-    const twin = lines.findLast((each) => line.at - each.at < 60_000); // at once: one line says both
-    if (twin && step.event !== "submitted") twin.label += `, ${line.label}`;
+    const twin = lines.findLast((each) => line.at - each.at < together); // at once: one line says both
+    if (twin) twin.label += `, ${line.label}`;
     else lines.push(line);
   }
   const ahead = !over && job.planned_start ? ms(job.planned_start) : null;
@@ -117,7 +117,6 @@ export function chartModel(job, { carbon, history }, now) {
   }
   if (!over && job.latest_start) lines.push({ at: ms(job.latest_start), label: "latest start", tone: "warn" });
   if (!over && job.progress?.finish_at) lines.push({ at: ms(job.progress.finish_at), label: "should be done", tone: "accent" });
-  const { from } = past(job, now);
   const furthest = Math.max(endOf(job, now), ...lines.map((each) => each.at));
   const deadline = job.deadline ? ms(job.deadline) : null;
   const near = deadline !== null && deadline - furthest <= Math.max(2 * HOUR_MS, furthest - from) && deadline >= from;

@@ -1,5 +1,6 @@
 // Jobs: a list with filters that are kept in the address, and a short one for the overview.
 import { get, words } from "./api.js";
+import { clockKnown } from "./clock.js";
 import { h, replace, text } from "./dom.js";
 import { filters } from "./job_filters.js";
 import { CHANGES, jobsTable } from "./jobs_table.js";
@@ -70,6 +71,8 @@ export async function open(root, { query, signal }) {
     shown.refresh();
   });
 
+  if (query.has("within")) await clockKnown();
+  if (signal.aborted) return;
   const shown = watch(path, {
     types: CHANGES,
     every: 5000, // progress makes no events

@@ -12,15 +12,14 @@ export const CHANGES = [
 const COLUMNS = [
   ["State", "state", stateCell],
   ["Job", "job", jobCell],
-  ["Urgency", "urgency", (job) => job.urgency],
-  ["Project", "project", (job) => job.project],
+  ["Project, urgency", "whose", (job) => [job.project, h("span", { class: "sub" }, job.urgency)]],
   ["Submitted", "submitted", (job) => when(job.submitted_at)],
   ["Deadline", "deadline", (job) => (job.deadline ? when(job.deadline) : "none")],
   ["Start", "start", startCell],
   ["Why, or what came of it", "why", null],
   ["Actions", "act", null],
 ];
-const BRIEF = ["state", "job", "urgency", "submitted", "start", "why"];
+const BRIEF = ["state", "job", "whose", "submitted", "start", "why"];
 
 /** Gives `show(jobs)`. `brief`: the columns of a summary only. */
 export function jobsTable(root, { brief = false } = {}) {
@@ -72,6 +71,7 @@ function update(node, job, columns) {
 function seen(job, name) {
   if (name === "state") return [job.state, job.progress];
   if (name === "start") return [job.state, job.pool, job.planned_start, job.planned_pool, job.planned_zone, job.started_at, job.finished_at];
+  if (name === "whose") return [job.project, job.urgency];
   return job[{ submitted: "submitted_at" }[name] ?? name];
 }
 
@@ -82,17 +82,18 @@ function stateCell(job) {
 }
 
 function jobCell(job) {
-  return [h("a", { href: `#/jobs/${encodeURIComponent(job.id)}` }, job.type), h("span", { class: "id mono" }, job.id)];
+  return [h("a", { href: `#/jobs/${encodeURIComponent(job.id)}` }, job.type), h("span", { class: "sub mono", title: job.id }, job.id)];
 }
 
 /** When and where: planned while it waits, else as it was. */
 function startCell(job) {
-  if (job.state === "deferred" && job.planned_start) return ["planned ", when(job.planned_start), job.planned_pool && [" on ", pool(site(job.planned_pool, job.planned_zone))]];
-  if (job.started_at) return [when(job.started_at), job.pool && [" on ", pool(job.pool)]];
+  if (job.state === "deferred" && job.planned_start) return [when(job.planned_start), place("planned", job.planned_pool && pool(site(job.planned_pool, job.planned_zone)))];
+  if (job.started_at) return [when(job.started_at), place(null, job.pool && pool(job.pool))];
   if (job.pool) return pool(job.pool);
   return "–";
 }
 
+const place = (...words) => h("span", { class: "place" }, words.filter(Boolean).map((each, i) => [i > 0 && " on ", each]));
 const site = (name, zone) => (zone ? `${name}@${zone}` : name);
 
 function why(node, job) {

@@ -75,7 +75,7 @@ function updateGroup(node, group) {
   node.group = group;
   const [head, reason, actions] = node.children;
   text(head.firstChild, count(group.count));
-  text(head.lastChild, group.count === 1 ? fullTime(group.newest) : `${fullTime(group.oldest)} to ${fullTime(group.newest)}`);
+  text(head.lastChild, group.oldest === group.newest ? fullTime(group.newest) : `${fullTime(group.oldest)} to ${fullTime(group.newest)}`);
   text(reason, group.reason);
   actions.firstChild.href = `#/letters/${encodeURIComponent(group.example)}`;
 }

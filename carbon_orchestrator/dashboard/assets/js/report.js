@@ -1,6 +1,6 @@
 // The emissions report: what was emitted and avoided, by group and period, and as files.
 import { download, words } from "./api.js";
-import { gridNow } from "./clock.js";
+import { clockKnown, gridNow } from "./clock.js";
 import { notice } from "./dialog.js";
 import { h, replace, text } from "./dom.js";
 import { count, day, duration, energy, figure, grams, percent, pool } from "./format.js";
@@ -80,6 +80,8 @@ export async function open(root, { query, signal }) {
     }
   }
 
+  if (query.has("days")) await clockKnown();
+  if (signal.aborted) return;
   const shown = watch(path, {
     types: ["emissions.recorded", "emissions.settled", "job.completed"],
     every: 15_000,

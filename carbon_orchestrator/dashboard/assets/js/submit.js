@@ -56,6 +56,7 @@ export function openSubmit(like = null) {
   dialog.classList.add("submit");
   dialog.addEventListener("close", () => aborting.abort());
   // One job, however often the button is pressed after an answer that did not arrive.
+  let home = null; // the zone that needs no naming
   let key = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
 
   get("/types", { signal }).then(
@@ -68,6 +69,7 @@ export function openSubmit(like = null) {
     },
     () => {}, // a type can be typed in, too
   );
+  get("/carbon", { signal }).then((carbon) => (home = carbon.zone), () => {});
   form.addEventListener("input", () => {
     key = crypto.randomUUID?.() ?? String(Math.random()).slice(2);
     answer.hidden = true;
@@ -136,14 +138,14 @@ export function openSubmit(like = null) {
   async function preview(job) {
     const told = await send("POST", "/jobs?dry_run=true", job, { signal });
     answer.hidden = false;
-    replace(answer, previewed(told));
+    replace(answer, previewed(told, home));
     answer.scrollIntoView({ block: "nearest" });
   }
 }
 
 /** What would be decided, in words and numbers. */
-function previewed(told) {
-  const where = pool(told.zone ? `${told.pool}@${told.zone}` : told.pool);
+function previewed(told, home) {
+  const where = pool(told.zone === home ? told.pool : `${told.pool}@${told.zone}`);
   const now = told.would === "dispatch";
   const gain = told.intensity && told.expected_intensity !== undefined ? 1 - told.expected_intensity / told.intensity : 0;
   const facts = [
