@@ -64,7 +64,7 @@ def move(
     job_id: str,
     old: State,
     new: State,
-    submitted_at: int,
+    submitted_at: int | None,
     fields: Fields,
     expire_s: int,
     wake: int | None = None,
@@ -72,15 +72,18 @@ def move(
 ) -> None:
     """Guard that the job is in `old`, and its fields as in `only_if`; write its change to `new`.
 
-    `submitted_at` (grid ms) orders the job in the index of its new state. A job goes to
-    "deferred" with a `wake` (grid ms), and to a terminal state to expire after `expire_s`.
+    `submitted_at` (grid ms) orders the job in the index of its new state; None: as before. A job
+    goes to "deferred" with a `wake` (grid ms), and to a terminal state to expire after `expire_s`.
     Raises ValueError for a change that the lifecycle does not know.
     """
     if not allowed(old, new):
         raise ValueError(f"a job cannot go from {old} to {new}")
     transaction.require_fields(topology.record(job_id), {"state": old, **(only_if or {})})
     if new != old:
-        transaction.drop(topology.index(old), job_id)
+        if submitted_at is None:
+            transaction.shift(topology.index(old), topology.index(new), job_id)
+        else:
+            transaction.drop(topology.index(old), job_id)
         if old == "deferred":
             transaction.drop(topology.wake, job_id)
     _enter(transaction, topology, job_id, new, submitted_at, fields, expire_s, wake)
@@ -91,7 +94,7 @@ def _enter(
     topology: Topology,
     job_id: str,
     state: State,
-    submitted_at: int,
+    submitted_at: int | None,
     fields: Fields,
     expire_s: int,
     wake: int | None,
@@ -100,7 +103,8 @@ def _enter(
         raise ValueError("a deferred job, and no other, has a wake-up")
     record = topology.record(job_id)
     transaction.set_fields(record, {"state": state, **fields})
-    transaction.put(topology.index(state), submitted_at, job_id)
+    if submitted_at is not None:
+        transaction.put(topology.index(state), submitted_at, job_id)
     if wake is not None:
         transaction.put(topology.wake, wake, job_id)
     if state in TERMINAL:

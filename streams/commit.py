@@ -68,6 +68,10 @@ def _list(values: Sequence[Value]) -> bytes:
     add = parts.append
     for value in values:
         if type(value) is str:
+            known = _WORDS.get(value)
+            if known is not None:
+                add(known)
+                continue
             data = value.encode()
         elif isinstance(value, bytes):
             data = value
@@ -79,6 +83,15 @@ def _list(values: Sequence[Value]) -> bytes:
     return b"".join(parts)
 
 
+#: Packed, what is in most commits. Packing it anew each time was a third of the cost.
+_WORDS = {
+    word: _length(len(word)) + word.encode()
+    for word in (
+        *("EXISTS", "HGET", "HMGET", "XACK", "0", "1"),
+        *("HSET", "EMIT", "PUT", "DROP", "SUM", "XADD", "ZADD", "*", "batch"),
+        *("state", "submitted", "deferred", "dispatched", "running", "spec", "plan", "digest"),
+    )
+}
 _list_once = lru_cache(maxsize=1024)(_list)
 
 
@@ -177,6 +190,12 @@ class Transaction:
     def drop(self, key: str, member: str) -> Transaction:
         """Remove from a sorted set, likewise; the last word on a member counts."""
         return self.write("DROP", key, member)
+
+    def shift(self, source: str, target: str, member: str) -> Transaction:
+        """Move from one sorted set to another, likewise, at the score that it has, if it is
+        there."""
+        self._keys.add(target)
+        return self.write("MOVE", source, target, member)
 
     def put_all(self, key: str, members: Sequence[tuple[int, str]]) -> Transaction:
         """Add these (score, member) to a sorted set in one write, ahead of what is `put`."""

@@ -90,8 +90,8 @@ class Comparison:
             await _places(redis, topology, [job_id for job_id, _, _ in both], states)
             for redis, topology in ((self._target, rebuilt), (self._live, self._there))
         ]
-        for (job_id, expected, _), state, was, is_ in zip(both, states, *places, strict=True):
-            if was != is_ and expected:
+        for (job_id, expected, found), state, was, is_ in zip(both, states, *places, strict=True):
+            if was != is_ and expected and not _by_its_end(state, found, was, is_):
                 what = f"its places in the indexes of {state} jobs, to be woken, interruptible"
                 self._suspect(job_id, what, str(was), str(is_))
 
@@ -145,11 +145,21 @@ async def _hashes(redis: Redis, keys: list[str]) -> list[Fields]:
     return [{name.decode(): value for name, value in row.items()} for row in rows]
 
 
+#: Of a job: its score in the index of its state, whether it is to be woken, and its score among
+#: those that may be suspended.
+_Places = tuple[float | None, bool, float | None]
+
+
+def _by_its_end(state: str, found: Fields, was: _Places, is_: _Places) -> bool:
+    """Whether a job is at the time of its end among those that were cancelled, where the first
+    versions put it."""
+    ended = found.get("ended_at")
+    return state == "cancelled" and ended is not None and is_ == (float(ended), *was[1:])
+
+
 async def _places(
     redis: Redis, topology: Topology, job_ids: list[str], states: list[str]
-) -> list[tuple[float | None, bool, float | None]]:
-    """Of each job: its score in the index of its state, whether it is to be woken, and its score
-    among those that may be suspended."""
+) -> list[_Places]:
     async with redis.pipeline(transaction=False) as pipeline:
         for job_id, state in zip(job_ids, states, strict=True):
             pipeline.zscore(topology.index(state), job_id)

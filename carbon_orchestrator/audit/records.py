@@ -97,9 +97,7 @@ class Kept:
             fields["cancel"] = event.reason
         elif isinstance(event, JobRejected | JobCancelled):
             fields |= {"reason": event.reason, "ended_at": event.at}
-            if isinstance(event, JobCancelled):
-                self.score = event.at
-            elif self.refused is not None:
+            if isinstance(event, JobRejected) and self.refused is not None:
                 fields["spec"] = self.refused
         elif isinstance(event, Finish):
             self._ended(event, now, config)

@@ -321,7 +321,7 @@ class Routing:
             job_id,
             state,
             "cancelled",
-            now,
+            None,
             {"reason": reason, "ended_at": now},
             self.retention_s,
             only_if=only_if,

@@ -16,6 +16,7 @@
 --   EMIT stream event        events, into entries with one field `batch` (a JSON array)
 --   SUM hash field n         increments of integer fields
 --   PUT zset score member    and DROP zset member: the last word on a member counts
+--   MOVE zset zset member    from the first to the second, at the score that it has there, if any
 -- A guard may also be HAS stream id: 1 if that entry is there, else 0.
 -- A guard that reads several fields (HMGET) is held against their values joined by spaces.
 local receipt = redis.call('GET', KEYS[1])
@@ -89,6 +90,13 @@ local own = {
   end,
   PUT = function(op) under(places, op[2])[op[4]] = op[3] end,
   DROP = function(op) under(places, op[2])[op[3]] = false end,
+  MOVE = function(op)
+    local from, member = under(places, op[2]), op[4]
+    local score = from[member]
+    if score == nil then score = redis.call('ZSCORE', op[2], member) end
+    from[member] = false
+    if score then under(places, op[3])[member] = score end
+  end,
 }
 
 local function holds(op, accepted)

@@ -81,6 +81,23 @@ async def test_a_member_of_a_sorted_set_is_taken_by_one_only(
     assert await redis.hget(record, "taken") == b"1"
 
 
+async def test_a_member_moves_between_sorted_sets_at_the_score_that_it_has(
+    committer: Committer, redis: Redis, line: str, record: str
+) -> None:
+    await redis.zadd(line, {"tea": 7})
+    moves = [
+        Transaction().shift(line, record, "tea"),
+        Transaction().put(line, 9, "rum").shift(line, record, "rum"),
+        Transaction().shift(line, record, "ale"),  # which is not there
+        Transaction().drop(line, "tea").shift(line, record, "tea"),  # nor any more
+    ]
+    assert await committer.commit(moves) == [True] * 4
+    assert await redis.zrange(line, 0, -1) == []
+    assert await redis.zrange(record, 0, -1, withscores=True) == [(b"tea", 7.0), (b"rum", 9.0)]
+    await committer.apply(Transaction().shift(record, line, "tea").shift(line, record, "tea"))
+    assert await redis.zrange(record, 0, -1, withscores=True) == [(b"tea", 7.0), (b"rum", 9.0)]
+
+
 async def test_a_key_is_created_once(committer: Committer, redis: Redis, record: str) -> None:
     creations = [
         Transaction().require_absent(record).set_fields(record, {"by": name}) for name in "ab"
