@@ -3,7 +3,8 @@
 A command job is any program that
 
 - reads its payload, one JSON object, from stdin (`payload.py`) and trusts nothing in it;
-- prints what it found to stdout: the end of it is kept on the job's record;
+- prints what it found to stdout: `carbon-orchestrator logs` shows it, while the job runs and after;
+- may say how far it is (`progress.py`);
 - exits with 0 when it is done, with anything else when it failed.
 
 `analytics` and `inference` are no more than that. `training` shows what a long job adds: it

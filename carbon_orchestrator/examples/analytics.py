@@ -19,6 +19,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from carbon_orchestrator.examples.payload import Payload, run
+from carbon_orchestrator.examples.progress import Progress
 
 FIRST = datetime(2024, 1, 1, tzinfo=UTC)
 MAX_WH = 9_999  # in half an hour: 20 kW
@@ -132,8 +133,10 @@ def moment(half_hour: int) -> str:
 
 def job(parameters: Parameters) -> int:
     statistics = Statistics(parameters.households)
+    progress = Progress()
     for used in readings(parameters):
         statistics.add(used)
+        progress.tell(statistics.rows, parameters.rows, "readings")
     print(json.dumps(statistics.report(parameters.quantiles, parameters.top), indent=2))
     return 0
 

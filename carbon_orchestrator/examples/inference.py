@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 from carbon_orchestrator.examples.moons import moons
 from carbon_orchestrator.examples.network import Network
 from carbon_orchestrator.examples.payload import Payload, run
+from carbon_orchestrator.examples.progress import Progress
 
 WEIGHTS = Path(__file__).with_name("moons.json")
 MAX_POINTS = 2_000  # given ones: their classes have to fit into the output kept on record
@@ -61,6 +62,8 @@ def job(parameters: Parameters) -> int:
     right = labelled = 0
     classes: list[int] = []
     seconds: list[float] = []
+    progress = Progress()
+    given = parameters.made if parameters.points is None else len(parameters.points)
     for batch in batches(parameters):
         start = perf_counter()
         predicted = [int(network.score(x, y) > 0.0) for x, y, _ in batch]
@@ -72,6 +75,7 @@ def job(parameters: Parameters) -> int:
                 right += found == label
         if parameters.points is not None:
             classes += predicted
+        progress.tell(sum(counts), given, "points")
     report: dict[str, Any] = {
         "points": sum(counts),
         "predicted": {"0": counts[0], "1": counts[1]},

@@ -1,7 +1,7 @@
 """Job type `training`: fits a small neural network to two moons, and can be interrupted.
 
 Payload, all optional: `hidden` units, `epochs`, `learning_rate`, `batch_size`, `samples`,
-`seed`, `checkpoint_every` (epochs). Progress goes to stdout, a JSON object last.
+`seed`, `checkpoint_every` (epochs). Losses go to stdout, a JSON object last.
 
 Where $CARBON_CHECKPOINT_DIR is set, the state is saved there now and then and after SIGTERM,
 and a run that finds it goes on from it: the final weights are the same, bit for bit, as if
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from carbon_orchestrator.examples.moons import Labelled, moons
 from carbon_orchestrator.examples.network import Network
 from carbon_orchestrator.examples.payload import Payload, run
+from carbon_orchestrator.examples.progress import Progress
 
 HELD_OUT = 500  # points that are never learned from: loss and accuracy are told of these
 REPORTS = 10  # lines of progress
@@ -158,6 +159,8 @@ def train(training: Training, checkpoint: Checkpoint, stop: Stop) -> None:
     """Run to the last epoch, or save the state and return after the batch when stopped."""
     parameters = training.parameters
     report_every = max(1, parameters.epochs // REPORTS)
+    progress = Progress()
+    progress.tell(training.epoch - 1, parameters.epochs, "epoch")
     while not training.finished:
         for batch in training.batches_left():
             if stop.signal:
@@ -166,12 +169,13 @@ def train(training: Training, checkpoint: Checkpoint, stop: Stop) -> None:
             training.learn(batch)
         epoch = training.epoch
         training.end_epoch()
+        progress.tell(epoch, parameters.epochs, "epoch")
         if epoch % parameters.checkpoint_every == 0 or training.finished:
             checkpoint.save(training)
         if epoch % report_every == 0 or training.finished:
             loss, accuracy = training.network.evaluate(training.held_out)
-            progress = f"epoch {epoch:{len(str(parameters.epochs))}}/{parameters.epochs}"
-            print(f"{progress}  loss {loss:.4f}  accuracy {accuracy:.3f}", flush=True)
+            place = f"epoch {epoch:{len(str(parameters.epochs))}}/{parameters.epochs}"
+            print(f"{place}  loss {loss:.4f}  accuracy {accuracy:.3f}", flush=True)
 
 
 def job(parameters: Parameters, export: Path | None = None) -> int:

@@ -384,3 +384,40 @@ def test_the_jobs_start_without_heavy_imports() -> None:
     loaded = {name.partition(".")[0] for name in done.stdout.split()}
     assert loaded <= sys.stdlib_module_names | {"carbon_orchestrator"}
     assert not loaded & {"argparse", "asyncio", "dataclasses", "inspect", "logging", "subprocess"}
+
+
+@pytest.mark.parametrize(
+    ("name", "payload", "last"),
+    [
+        ("analytics", {"rows": 5000}, "1.0000 readings 5000 of 5000\n"),
+        ("inference", {"count": 300}, "1.0000 points 300 of 300\n"),
+        ("inference", {"points": [[0, 0], [1, 1]]}, "1.0000 points 2 of 2\n"),
+        ("training", {"epochs": 3, "samples": 50}, "1.0000 epoch 3 of 3\n"),
+    ],
+)
+def test_progress_is_told(name: str, payload: object, last: str, tmp_path: Path) -> None:
+    file = tmp_path / "progress"
+    done = subprocess.run(
+        argv(name),
+        input=json.dumps(payload),
+        capture_output=True,
+        text=True,
+        timeout=WAIT,
+        check=True,
+        env={**environment(), "CARBON_PROGRESS": str(file)},
+    )
+    assert done.stderr == ""
+    assert file.read_text() == last  # each is written anew, as here it is no pipe
+
+
+def test_nobody_to_tell_is_no_fault(tmp_path: Path) -> None:
+    gone = {**environment(), "CARBON_PROGRESS": str(tmp_path / "no" / "such")}
+    subprocess.run(
+        argv("analytics"),
+        input='{"rows": 10}',
+        text=True,
+        capture_output=True,
+        timeout=WAIT,
+        check=True,
+        env=gone,
+    )
