@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -76,9 +77,12 @@ def from_fields(fields: Mapping[Any, Any]) -> GridClock:
 
 def rfc3339(ms: int) -> str:
     """Text of a time in ms since the epoch, UTC."""
-    moment = datetime.fromtimestamp(ms // 1000, UTC).replace(microsecond=ms % 1000 * 1000)
-    text = moment.isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+
+
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:19]
 
 
 def day(ms: int) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from functools import lru_cache
 
 import msgspec
 
 _SHORT = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_LONGEST = 32  # characters of a text that is worth remembering
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
@@ -17,6 +19,12 @@ def seconds(value: float | str) -> float:
     Takes a number of seconds, a short form ("90s", "1h30m", "7d", "250ms") or an
     ISO 8601 duration ("PT1H30M"). Raises ValueError, saying the accepted forms.
     """
+    if type(value) is str and len(value) <= _LONGEST:
+        return _remembered(value)
+    return _seconds(value)
+
+
+def _seconds(value: float | str) -> float:
     if isinstance(value, bool):
         raise ValueError("a duration is a number of seconds or text such as '90s' or 'PT15M'")
     try:
@@ -27,6 +35,10 @@ def seconds(value: float | str) -> float:
         shown = value[:40] if isinstance(value, str) else f"{length:g}"
         raise ValueError(f"a duration lies between 0 and ten years, not {shown!r}")
     return length
+
+
+#: Most jobs are given one of a few lengths. Errors are not remembered.
+_remembered = lru_cache(maxsize=1024)(_seconds)
 
 
 def _from_text(text: str) -> float:

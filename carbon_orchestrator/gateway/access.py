@@ -9,14 +9,18 @@ a request must name a loopback host, come from no other site, and not say that i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import ip_address
 
 import msgspec
+from multidict import istr
 from yarl import URL
 
 from carbon_orchestrator.gateway.keys import SCOPES, Scope
 
-_FORWARDED = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via")
+_FORWARDED = tuple(
+    map(istr, ("Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Via"))
+)
 _READING = ("GET", "HEAD", "OPTIONS")
 
 
@@ -71,8 +75,7 @@ def stranger(method: str, headers: Mapping[str, str], *, only_loopback: bool) ->
             return Refusal(
                 401, "key-needed", "this request came through a proxy, so it needs an API key"
             )
-        host = _host(headers.get("Host", ""))
-        if host is not None and not is_loopback(host):
+        if not _names_loopback(headers.get("Host", "")):
             return Refusal(
                 403,
                 "foreign-host",
@@ -85,14 +88,15 @@ def stranger(method: str, headers: Mapping[str, str], *, only_loopback: bool) ->
     return None
 
 
-def _host(header: str) -> str | None:
-    """The name or address in a Host header; None where there is none (HTTP/1.0)."""
+@lru_cache(maxsize=64)
+def _names_loopback(header: str) -> bool:
+    """Whether a Host header names this machine seen from itself; there is none in HTTP/1.0."""
     if not header:
-        return None
+        return True
     try:
-        return URL(f"//{header}").host or ""
+        return is_loopback(URL(f"//{header}").host or "")
     except ValueError:
-        return ""
+        return False
 
 
 def _from_elsewhere(headers: Mapping[str, str]) -> bool:

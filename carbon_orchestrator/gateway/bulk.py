@@ -148,15 +148,15 @@ class Bulk:
             detail = f"the line is over {self._limits.max_body} bytes"
             return Refused(status=413, kind="body-too-large", detail=detail)
         try:
-            submitted, given, key = line(body, self._limits.max_payload)
+            submitted, named, key = line(body, self._limits.max_payload)
         except WrongField as error:
             return wrong("invalid-job", str(error), error.field)
         except Malformed as error:
             return malformed(str(error))
         if key is None:
-            return Asked(submitted, given, None, traceparent)
+            return Asked(submitted, named, None, traceparent)
         return wrong_key(key, "idempotency_key") or Asked(
-            submitted, given, ("key", key), traceparent
+            submitted, named, ("key", key), traceparent
         )
 
 

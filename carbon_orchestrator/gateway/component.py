@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import anyio
@@ -111,7 +111,9 @@ class Gateway:
         return {
             "index": self._index,
             "asset": pages.asset,
-            "openapi": self._house.openapi,
+            "openapi": partial(self._house.contract, "openapi"),
+            "asyncapi": partial(self._house.contract, "asyncapi"),
+            "schemas": partial(self._house.contract, "schemas"),
             "livez": self._house.livez,
             "readyz": self._house.readyz,
             "health": self._house.health,

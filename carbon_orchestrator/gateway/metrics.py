@@ -16,6 +16,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.emissions = EmissionCounters()
         self._registry.register(self.emissions)
+        self._counts: dict[tuple[str, str, int], Counter] = {}
+        self._timers: dict[str, Histogram] = {}
         self.requests = Counter(
             "carbon_http_requests_total",
             "HTTP requests by route and status.",
@@ -64,6 +66,20 @@ class Metrics:
             ("zone", "kind", "simulated"),
             registry=self._registry,
         )
+
+    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count a request."""
+        # Finding the children by their labels takes longer than counting.
+        count = self._counts.get((method, route, status))
+        if count is None:
+            count = self._counts[method, route, status] = self.requests.labels(
+                method, route, status
+            )
+        timer = self._timers.get(route)
+        if timer is None:
+            timer = self._timers[route] = self.seconds.labels(route)
+        count.inc()
+        timer.observe(seconds)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -12,13 +12,13 @@ LONGEST_KEY = 255
 
 
 class Asked(NamedTuple):
-    """A job that somebody asks for. `given`: the names of the fields that were sent; `identity`:
-    what makes it the same job however often it comes, ("key", KEY) of a client's choice or
-    ("event", SOURCE, ID) of a CloudEvent, None where each time is a new job; `traceparent`: W3C
-    trace context, checked already."""
+    """A job that somebody asks for. `named_project`: whether it named one; `identity`: what makes
+    it the same job however often it comes, ("key", KEY) of a client's choice or ("event", SOURCE,
+    ID) of a CloudEvent, None where each time is a new job; `traceparent`: W3C trace context,
+    checked already."""
 
     submitted: JobSubmitted
-    given: frozenset[str]
+    named_project: bool
     identity: tuple[str, ...] | None = None
     traceparent: str | None = None
 

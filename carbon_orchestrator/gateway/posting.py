@@ -86,15 +86,15 @@ class Posting:
 
     def _asked(self, body: bytes, request: web.Request) -> Asked | Refused:
         try:
-            submitted, given = submission(body, self._runtime.config.limits.max_payload)
+            submitted, named = submission(body, self._runtime.config.limits.max_payload)
         except WrongField as error:
             return wrong("invalid-job", str(error), error.field)
         except Malformed as error:
             return malformed(str(error))
         key = request.headers.get("Idempotency-Key")
         if key is None:
-            return Asked(submitted, given, None, traceparent(request))
-        return wrong_key(key) or Asked(submitted, given, ("key", key), traceparent(request))
+            return Asked(submitted, named, None, traceparent(request))
+        return wrong_key(key) or Asked(submitted, named, ("key", key), traceparent(request))
 
 
 def head(spec: Spec) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from carbon_orchestrator.gateway.access import Caller
 from carbon_orchestrator.gateway.held import Held
 from carbon_orchestrator.gateway.outcome import Refused, unable
@@ -22,24 +19,29 @@ class Room:
         self._most = most
         self.unfinished = Tally(reading.unfinished)
 
-    async def left(self, asking: Caller) -> tuple[int, Refused]:
-        """How many more there is room for, and why for no more than that."""
+    async def left(self, asking: Caller) -> int:
+        """How many more there is room for; none or fewer where there is not."""
         left = self._most - await self.unfinished.known()
-        if asking.key_id is not None:
-            own = self._held.most - await self._held.tally(asking.key_id).known()
-            if own < left:
-                detail = f"{self._held.most} jobs of this API key have not ended yet"
-                return max(0, own), Refused(
-                    status=429, kind="queue-share", detail=detail, retry_after=_RETRY_SECONDS
-                )
-        return max(0, left), unable(f"{self._most} jobs wait already", _RETRY_SECONDS)
+        if asking.key_id is None:
+            return left
+        return min(left, self._held.most - await self._held.tally(asking.key_id).known())
 
-    @contextmanager
-    def taken(self, asking: Caller, jobs: int) -> Iterator[None]:
-        """Room is taken for jobs that are being made."""
-        with self.unfinished.adding(jobs):
-            if asking.key_id is None:
-                yield
-            else:
-                with self._held.tally(asking.key_id).adding(jobs):
-                    yield
+    async def why(self, asking: Caller) -> Refused:
+        """Why there is no room for more."""
+        left = self._most - await self.unfinished.known()
+        if left <= await self.left(asking):
+            return unable(f"{self._most} jobs wait already", _RETRY_SECONDS)
+        detail = f"{self._held.most} jobs of this API key have not ended yet"
+        return Refused(status=429, kind="queue-share", detail=detail, retry_after=_RETRY_SECONDS)
+
+    def taking(self, asking: Caller, jobs: int) -> None:
+        """Room is taken for jobs that are being made, until they are `taken`."""
+        self.unfinished.adding(jobs)
+        if asking.key_id is not None:
+            self._held.tally(asking.key_id).adding(jobs)
+
+    def taken(self, asking: Caller, jobs: int) -> None:
+        """They were made, as far as they could be."""
+        self.unfinished.added(jobs)
+        if asking.key_id is not None:
+            self._held.tally(asking.key_id).added(jobs)

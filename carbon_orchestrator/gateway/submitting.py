@@ -86,22 +86,25 @@ class Submitting:
     async def _decide(
         self, new: list[New], doubtful: list[_Doubtful], asking: Caller, outcomes: list[Outcome]
     ) -> None:
-        left, full = await self._room.left(asking)
-        if left < len(new):
+        if await self._room.left(asking) < len(new):
+            full = await self._room.why(asking)
             # What came before needs no room.
             known = await self._recall(
                 [*doubtful, *(_Doubtful.of(job, full) for job in new if job.guarded)], outcomes
             )
             new = [job for job in new if job.place not in known]
-            left, full = await self._room.left(asking)
+            left = max(0, await self._room.left(asking))
             for job in new[left:]:
                 outcomes[job.place] = full
             new = new[:left]
         else:
             await self._recall(doubtful, outcomes)
         if new:
-            with self._room.taken(asking, len(new)):
+            self._room.taking(asking, len(new))
+            try:
                 repeated = await self._make(new, asking, outcomes)
+            finally:
+                self._room.taken(asking, len(new))
             await self._recall(repeated, outcomes)
 
     def check(self, asked: Asked, asking: Caller) -> Accepted | Refused:
@@ -124,7 +127,7 @@ class Submitting:
         for place, each in enumerate(asked):
             submitted = each.submitted
             if asking.project is not None:
-                if "project" in each.given and submitted.project != asking.project:
+                if each.named_project and submitted.project != asking.project:
                     outcomes[place] = _bound(asking.project)
                     continue
                 submitted = msgspec.structs.replace(submitted, project=asking.project)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 COUNT_SECONDS = 0.5
 
@@ -43,12 +42,11 @@ class Tally:
         self._base = await self._count() - added
         self.counted = time.monotonic()
 
-    @contextmanager
-    def adding(self, number: int) -> Iterator[None]:
-        """So many more are being added; they may not come about, but then it is counted so."""
+    def adding(self, number: int) -> None:
+        """So many more are being added, until `added`."""
         self._under_way += number
-        try:
-            yield
-        finally:
-            self._under_way -= number
-            self._added += number
+
+    def added(self, number: int) -> None:
+        """So many were added; where they were not, the next count will tell."""
+        self._under_way -= number
+        self._added += number

@@ -73,8 +73,8 @@ def test_what_could_be_read_in_two_ways_is_malformed(body: bytes) -> None:
 
 
 def test_what_is_deep_enough_for_anybody_is_taken() -> None:
-    submitted, given_ = submission(nested(63), MOST)
-    assert given_ == {"type", "payload"}
+    submitted, named_project = submission(nested(63), MOST)
+    assert not named_project
     assert json.loads(bytes(submitted.payload))
 
 
@@ -111,6 +111,49 @@ def written(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ('"project":"a"', True),
+        ('"project":"default"', True),
+        ('"project":"d\\u0065fault"', True),
+        ('"urgency":"normal"', False),
+        ('"payload":{"project":"a"}', False),
+        ('"payload":{"a":{"b":"c"},"d":["e","e"]}', False),
+    ],
+)
+def test_a_project_is_named_also_where_it_is_the_default_one(more: str, named: bool) -> None:
+    assert submission(f'{{"type":"a",{more}}}'.encode(), MOST)[1] is named
+
+
+fields = st.fixed_dictionaries(
+    {"type": few},
+    optional={
+        "project": few,
+        "urgency": st.sampled_from(["normal", "urgent"]),
+        "payload": st.dictionaries(few, values, max_size=3) | objects,
+        "labels": st.dictionaries(few, few, max_size=3) | st.lists(st.tuples(few, few)),
+        "zones": st.lists(few, max_size=3),
+        "deadline": few | st.integers(0, 9) | st.none(),
+        "job_id": st.none() | few,
+    },
+)
+
+
+@given(fields, st.sampled_from(["", ',"type":"a"', ',"deadline":3', ',"project":"default"']))
+def test_a_submission_is_judged_alike_however_plain_it_is(value: dict[str, Any], more: str) -> None:
+    text = "{" + ",".join(f'"{n}":{written(v)}' for n, v in value.items()) + more + "}"
+    try:
+        expected: object = "project" in _exact_names(text.encode())
+    except Malformed:
+        expected = Malformed
+    try:
+        found: object = submission(text.encode(), MOST)[1]
+    except (Malformed, WrongField) as error:
+        found = type(error)
+    assert found in (expected, WrongField)
+
+
 @given(objects.map(written) | st.text('{}[]":,ab\\ 1', max_size=20))
 def test_what_plainly_has_no_name_twice_has_none(text: str) -> None:
     body = text.encode("utf-8", "replace")
@@ -125,8 +168,8 @@ def test_names_that_stand_twice_are_not_plain(text: str) -> None:
 
 
 def test_a_line_may_have_a_key_beside_its_fields() -> None:
-    submitted, given_, key = line(b'{"type":"a","idempotency_key":"k"}', MOST)
-    assert (key, given_) == ("k", {"type", "idempotency_key"})
+    submitted, named_project, key = line(b'{"type":"a","idempotency_key":"k"}', MOST)
+    assert (key, named_project) == ("k", False)
     assert msgspec.json.encode(submitted) == b'{"type":"a"}'
     with pytest.raises(WrongField, match="no field"):
         submission(b'{"type":"a","idempotency_key":"k"}', MOST)
