@@ -8,15 +8,20 @@ emissions micrograms of CO2e (µg). Unknown fields are ignored on reading.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import msgspec
+from msgspec import Meta
 
 from streams.seals import SegmentSealed
 
 Urgency = Literal["urgent", "normal", "flexible"]
 Pool = Literal["fast", "eco"]
 Band = Literal["low", "medium", "high"]
+GridTime = Annotated[int, Meta(description="ms since the Unix epoch, on the grid clock")]
+Intensity = Annotated[float, Meta(description="gCO2e/kWh")]
+Energy = Annotated[int, Meta(description="mJ")]
+Emissions = Annotated[int, Meta(description="µg CO2e")]
 POOLS: tuple[Pool, ...] = ("fast", "eco")
 URGENCIES: tuple[Urgency, ...] = ("urgent", "normal", "flexible")
 
@@ -33,8 +38,8 @@ class Spec(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     job_id: str
     type: str
     urgency: Urgency = "normal"
-    submitted_at: int
-    deadline: int | None = None
+    submitted_at: GridTime
+    deadline: GridTime | None = None
     payload: msgspec.Raw = msgspec.Raw(b"{}")
     expected_duration: float | None = None  # seconds of wall time
     interruptible: bool = False  # may be suspended and resumed from its checkpoints
@@ -67,7 +72,7 @@ class JobSubmitted(Event, frozen=True, kw_only=True):
     timeout: str | float | int | None = None
     max_attempts: int | None = None
     job_id: str | None = None
-    submitted_at: int | None = None
+    submitted_at: GridTime | None = None
 
 
 class CancelRequested(Event, frozen=True, kw_only=True):
@@ -86,8 +91,8 @@ class IntensityObserved(Event, frozen=True, kw_only=True):
 
     event_type: ClassVar[str] = "intensity.observed"
     zone: str
-    time: int
-    intensity: float
+    time: GridTime
+    intensity: Intensity
     source: str
     kind: Literal["average", "marginal"] = "average"
     estimated: bool = False
@@ -118,15 +123,15 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     the choice and had room.
     """
 
-    at: int
+    at: GridTime
     policy: str
     policy_version: int
     params: msgspec.Raw  # the policy's parameters, a JSON object
     intensity_id: str | None = None  # stream id of the intensity entry decided from
-    intensity: float | None = None
+    intensity: Intensity | None = None
     band: Band | None = None
-    low: float | None = None  # band limits that then held, gCO2e/kWh
-    high: float | None = None
+    low: Intensity | None = None  # band limits that then held, gCO2e/kWh
+    high: Intensity | None = None
     fast_ms: int  # expected length on each pool, grid-clock ms, high quantile
     eco_ms: int
     margin_ms: int
@@ -140,9 +145,9 @@ class Decision(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     ended_id: str | None = None  # of `completions`: up to there, the room of what ended is known
     zone: str | None = None  # None: home
     pool: Pool
-    start: int  # now for a dispatch, the planned start for a deferral
-    end: int | None = None  # expected, where room was booked for it
-    latest_start: int | None = None
+    start: GridTime  # now for a dispatch, the planned start for a deferral
+    end: GridTime | None = None  # expected, where room was booked for it
+    latest_start: GridTime | None = None
     reason: str
 
 
@@ -177,21 +182,21 @@ class StopRequested(Event, frozen=True, kw_only=True):
 
     event_type: ClassVar[str] = "job.stop_requested"
     job_id: str
-    at: int
+    at: GridTime
     reason: str
 
 
 class JobRejected(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.rejected"
     job_id: str
-    at: int
+    at: GridTime
     reason: str
 
 
 class JobCancelled(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.cancelled"
     job_id: str
-    at: int
+    at: GridTime
     reason: str
 
 
@@ -216,7 +221,7 @@ class JobStarted(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "job.started"
     job_id: str
     attempt: int
-    at: int
+    at: GridTime
     pool: Pool
     worker: str
 
@@ -227,15 +232,15 @@ class Finish(Event, frozen=True, kw_only=True):
 
     job_id: str
     attempt: int
-    at: int
-    started_at: int
+    at: GridTime
+    started_at: GridTime
     run_ms: int  # wall time that the attempt ran
     pool: Pool
     type: str
     urgency: Urgency
     project: str = "default"
-    submitted_at: int
-    deadline: int | None = None
+    submitted_at: GridTime
+    deadline: GridTime | None = None
     exit_code: int | None = None  # of a command; -N: killed by signal N
     output_bytes: int = 0  # written by the handler; the tail of it is on the job's record only
     limitations: tuple[str, ...] = ()  # what could not be applied or measured
@@ -255,7 +260,7 @@ class JobSuspended(Finish, frozen=True, kw_only=True):
     """A segment ended because the grid is greener later; the job is deferred again."""
 
     event_type: ClassVar[str] = "job.suspended"
-    resume_at: int
+    resume_at: GridTime
     reason: str
     error: str | None = None  # how its handler took that, where that was said
 
@@ -272,7 +277,7 @@ class JobFailed(Finish, frozen=True, kw_only=True):
     final: bool
     cancelled: bool = False
     outcome: str = "failed"
-    retry_at: int | None = None
+    retry_at: GridTime | None = None
     silent: bool = False  # `error` is but the outcome: nothing was said
 
 
@@ -289,26 +294,26 @@ class EmissionsRecorded(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "emissions.recorded"
     job_id: str
     attempt: int
-    at: int
-    started_at: int
+    at: GridTime
+    started_at: GridTime
     zone: str | None = None
     pool: Pool
     type: str
     project: str = "default"
-    energy_mj: int
+    energy_mj: Energy
     energy_method: str
     energy_uncertainty: float  # relative, one number: 0.3 means ±30 %
-    emissions_ug: int
-    baseline_ug: int
-    unpriced_mj: int = 0  # energy for which no intensity was known; not in the emissions
-    embodied_ug: int = 0
+    emissions_ug: Emissions
+    baseline_ug: Emissions
+    unpriced_mj: Energy = 0  # energy for which no intensity was known; not in the emissions
+    embodied_ug: Emissions = 0
     outcome: str = "completed"  # as in job.failed; "completed", "suspended"
     urgency: Urgency = "normal"
     interruptible: bool = False
-    submitted_at: int = 0
-    deadline: int | None = None
-    baseline_mj: int = 0
-    baseline_from: int = 0
+    submitted_at: GridTime = 0
+    deadline: GridTime | None = None
+    baseline_mj: Energy = 0
+    baseline_from: GridTime = 0
     baseline_ms: int = 0
     baseline_zone: str | None = None
     priced_by: str | None = None
@@ -327,12 +332,12 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     pool: Pool
     zone: str
     attempts: int  # that are concerned
-    emissions_ug: int = 0
-    baseline_ug: int = 0
-    unpriced_mj: int = 0
-    bound_ug: int = 0
-    bounded_ug: int = 0  # emissions of the attempts that have a bound by now
-    bounded_baseline_ug: int = 0  # the baseline of the same attempts
+    emissions_ug: Emissions = 0
+    baseline_ug: Emissions = 0
+    unpriced_mj: Energy = 0
+    bound_ug: Emissions = 0
+    bounded_ug: Emissions = 0  # emissions of the attempts that have a bound by now
+    bounded_baseline_ug: Emissions = 0  # the baseline of the same attempts
     bounded: int = 0  # attempts that have one
 
 
@@ -349,7 +354,7 @@ class EmissionsSettled(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "emissions.settled"
     emissions_id: str
     intensity_id: str
-    until: int
+    until: GridTime
     previous: tuple[str, str, int]
     restated: list[Change] = []
     bounded: list[Change] = []
@@ -404,10 +409,10 @@ class GridState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The grid as a pool's size was decided by it; without `intensity`, nothing usable is known."""
 
     intensity_id: str | None = None
-    intensity: float | None = None
-    low: float = 0.0  # highest "low" intensity
-    high: float = 0.0  # highest "medium" one
-    valid_until: int = 0
+    intensity: Intensity | None = None
+    low: Intensity = 0.0  # highest "low" intensity
+    high: Intensity = 0.0  # highest "medium" one
+    valid_until: GridTime = 0
 
 
 class ScalingMemory(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -417,9 +422,9 @@ class ScalingMemory(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=Tru
     """
 
     band: Band | None = None
-    band_since: int = 0
-    up_at: int | None = None
-    down_at: int | None = None
+    band_since: GridTime = 0
+    up_at: GridTime | None = None
+    down_at: GridTime | None = None
     wanted: list[tuple[int, int]] = []
 
 
@@ -431,7 +436,7 @@ class PoolScaled(Event, frozen=True, kw_only=True):
     event_type: ClassVar[str] = "pool.scaled"
     pool: Pool
     zone: str | None = None
-    at: int
+    at: GridTime
     version: int  # of the way to decide
     params: msgspec.Raw  # its parameters, a JSON object
     actuator: str

@@ -1,27 +1,37 @@
-"""The contract with clients, as a document: `contract`."""
+"""The contract with clients, as documents: `contract`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.faults import USAGE, Failure
 
 
-def contract(*, write: Path | None = None) -> None:
-    """Print the OpenAPI document of the HTTP interface, as `/openapi.json` serves it.
+def contract(
+    document: Literal["openapi", "asyncapi", "schemas"] = "openapi",
+    /,
+    *,
+    write: Path | None = None,
+) -> None:
+    """Print what clients may rely on: the HTTP interface, the streams, or the events on them.
 
     Parameters
     ----------
+    document
+        openapi: the HTTP interface (OpenAPI 3.1); asyncapi: the streams (AsyncAPI 3.0); schemas:
+        the JSON Schema of each event. The gateway serves them as /openapi.json, /asyncapi.json
+        and /schemas.json.
     write
         A file to write it to instead.
     """
-    from carbon_orchestrator.contract.openapi import text
+    from carbon_orchestrator.contract.documents import text
 
     if write is None:
-        output.write(text().rstrip("\n"))
+        output.write(text(document).rstrip("\n"))
         return
     try:
-        write.write_text(text())
+        write.write_text(text(document))
     except OSError as error:
         raise Failure(f"{write}: {error.strerror}", USAGE) from None

@@ -101,6 +101,10 @@ _OPERATIONS: Mapping[str, _Operation] = {
         media=("text/javascript", "text/css", "text/plain", "image/svg+xml", "image/png"),
     ),
     "openapi": _Operation(summary="This document", answers={200: ""}),
+    "asyncapi": _Operation(
+        summary="The streams and what goes over them, as AsyncAPI 3.0", answers={200: ""}
+    ),
+    "schemas": _Operation(summary="The JSON Schema of each event", answers={200: ""}),
     "livez": _Operation(summary="Whether this process answers", answers={200: "Status"}),
     "readyz": _Operation(summary="Whether the stream server answers", answers={200: "Status"}),
     "health": _Operation(
@@ -377,11 +381,6 @@ def document() -> dict[str, Any]:
             },
         },
     }
-
-
-def text() -> str:
-    """The document as it is kept and served."""
-    return msgspec.json.format(msgspec.json.encode(document()), indent=2).decode() + "\n"
 
 
 def _operation(route: Route, described: _Operation) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -19,15 +19,18 @@ from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.routes import ROUTES
 from carbon_orchestrator.runtime import Runtime
 
+if TYPE_CHECKING:
+    from carbon_orchestrator.contract.documents import Name
+
 _TOLD_SECONDS = 1.0
 
 
 @cache
-def _contract() -> bytes:
+def _contract(name: Name) -> bytes:
     # Made when it is first asked for: it takes some ms and some memory.
-    from carbon_orchestrator.contract.openapi import text
+    from carbon_orchestrator.contract.documents import text
 
-    return text().encode()
+    return text(name).encode()
 
 
 class House:
@@ -56,9 +59,9 @@ class House:
         index = {"name": "carbon-orchestrator", "version": __version__, "see": see}
         return answer(index, headers={"Vary": "Accept"})
 
-    async def openapi(self, request: web.Request) -> web.Response:
-        """The contract."""
-        return web.Response(body=_contract(), content_type="application/json")
+    async def contract(self, name: Name, request: web.Request) -> web.Response:
+        """A document of the contract."""
+        return web.Response(body=_contract(name), content_type="application/json")
 
     async def livez(self, request: web.Request) -> web.Response:
         """That this process answers."""

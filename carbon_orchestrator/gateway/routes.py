@@ -34,6 +34,8 @@ ROUTES = (
     Route(method="GET", path="/", operation="index"),
     Route(method="GET", path="/assets/{folder}/{name}", operation="asset"),
     Route(method="GET", path="/openapi.json", operation="openapi"),
+    Route(method="GET", path="/asyncapi.json", operation="asyncapi"),
+    Route(method="GET", path="/schemas.json", operation="schemas"),
     Route(method="GET", path="/livez", operation="livez", always=True),
     Route(method="GET", path="/readyz", operation="readyz", always=True),
     Route(method="GET", path="/health", operation="health"),

@@ -8,18 +8,20 @@ from typing import Any
 import pytest
 
 from carbon_orchestrator.contract import openapi
+from carbon_orchestrator.contract.documents import DOCUMENTS, Name, kept, text
 from carbon_orchestrator.contract.views import NewJob
 from carbon_orchestrator.gateway.keys import SCOPES
 from carbon_orchestrator.gateway.routes import ROUTES
 from carbon_orchestrator.gateway.strict import FIELDS
 
-KEPT = Path(openapi.__file__).with_name("openapi.json")
 DOCUMENT = openapi.document()
 
 
-def test_the_kept_document_is_the_made_one() -> None:
-    assert KEPT.read_text() == openapi.text(), (
-        f"make it anew: carbon-orchestrator contract --write {KEPT.relative_to(Path.cwd())}"
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_kept_document_is_the_made_one(name: Name) -> None:
+    there = kept(name).relative_to(Path.cwd())
+    assert kept(name).read_text() == text(name), (
+        f"make it anew: carbon-orchestrator contract {name} --write {there}"
     )
 
 
