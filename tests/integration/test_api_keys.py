@@ -136,8 +136,8 @@ async def test_a_bound_key_lives_in_its_project(deploy: Deploy) -> None:
     for job_id in own:
         await house.reach(job_id, "completed")
         assert (await keys.http(mine, "GET", f"/jobs/{job_id}")).body["project"] == "mine"
-    for method in ("GET", "DELETE"):
-        hidden = await keys.http(mine, method, f"/jobs/{other}")
+    for method, more in (("GET", ""), ("DELETE", ""), ("GET", "/logs?follow=true")):
+        hidden = await keys.http(mine, method, f"/jobs/{other}{more}")
         assert (hidden.status, kind(hidden)) == (404, "no-such-job")
     assert (await keys.http(everything, "GET", f"/jobs/{other}")).status == 200
     listed = (await keys.http(mine, "GET", "/jobs")).body
