@@ -75,7 +75,7 @@ function options(uPlot, current, onCursor) {
     height: 280,
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, points: { show: false }, y: false },
-    padding: [12, 8, 0, 0],
+    padding: [12, 20, 0, 0],
     tzDate: (s) => uPlot.tzDate(new Date(s * 1000), "Etc/UTC"),
     scales: {
       x: { range: (u, min, max) => [(current()?.from ?? min * 1000) / 1000, (current()?.to ?? max * 1000) / 1000] },
