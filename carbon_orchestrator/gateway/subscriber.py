@@ -30,12 +30,13 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
     def may_fit(self, each: Occurrence) -> bool:
         """Whether it fits, but for a project that is told by the job only."""
-        return (
-            (self.types is None or each.type in self.types)
-            and self.job in (None, each.job)
-            and (self.project is None or (each.project or self.project) == self.project)
-            and (self.project is None or each.project is not None or each.job is not None)
-        )
+        if self.types is not None and each.type not in self.types:
+            return False
+        if self.job is not None and each.job != self.job:
+            return False
+        if self.project is None or each.project is not None:
+            return self.project in (None, each.project)
+        return each.job is not None
 
 
 class Subscriber:

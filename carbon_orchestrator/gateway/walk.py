@@ -9,11 +9,10 @@ from typing import Any
 
 import msgspec
 
-from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.gateway.cursors import BadCursor
 from carbon_orchestrator.gateway.occurrence import Occurrence, occurrences
 from carbon_orchestrator.gateway.position import WHOLE, read_after
-from carbon_orchestrator.gateway.whereabouts import LEAD_MS, Search, event_key
+from carbon_orchestrator.gateway.whereabouts import Search, event_key
 from streams.archive import ArchiveError
 from streams.event import entry_order
 from streams.history import ARCHIVED, BEGIN, History, last_of_ms
@@ -59,7 +58,6 @@ class Walk:
         self._history = history
         self._names = names
         self._job_id = job_id
-        self._now = wall_ms() + LEAD_MS
         self._reached = _Reached.before(0) if cursor is None else _parse(cursor)
         self._left = [
             each
@@ -89,8 +87,9 @@ class Walk:
                 self.incomplete = _UNREADABLE
                 await self._without_archive()
 
-    def _stretch(self) -> tuple[list[str], int] | None:
-        """Which streams are to be searched from here on, until which ms; None: none any more."""
+    def _stretch(self) -> tuple[list[str], int | None] | None:
+        """Which streams are to be searched from here on, until which ms, or to their ends; None:
+        none any more."""
         at = self._reached.ms
         self._left = [each for each in self._left if each.until is None or each.until >= at]
         ahead = [each.since for each in self._left if each.since > at]
@@ -100,17 +99,16 @@ class Walk:
                 return None
             self._reached = _Reached.before(min(ahead))
             return self._stretch()
-        if at > self._now:
-            return None
-        ends = [self._now, *(since - 1 for since in ahead)]
+        ends = [since - 1 for since in ahead]
         ends += [each.until for each in active if each.until is not None]
         wanted = {name for each in active for name in each.streams}
-        return [name for name in self._names if name in wanted], min(ends)
+        return [name for name in self._names if name in wanted], min(ends, default=None)
 
-    async def _go(self, streams: Sequence[str], until: int, limit: int) -> None:
+    async def _go(self, streams: Sequence[str], until: int | None, limit: int) -> None:
         """Up to there, or to where something else is to be searched for."""
         after = {name: self._after(name) for name in streams}
-        entries = self._history.merged(streams, after, last_of_ms(until))
+        end = None if until is None else last_of_ms(until)
+        entries = self._history.merged(streams, after, end)
         try:
             async for name, entry_id, fields in entries:
                 self._looked_at += 1
@@ -121,7 +119,10 @@ class Walk:
                     return
         finally:
             await entries.aclose()  # type: ignore[attr-defined]
-        self._reached = _Reached.before(until + 1)
+        if until is None:
+            self._left = []
+        else:
+            self._reached = _Reached.before(until + 1)
 
     def _enough(self, limit: int) -> bool:
         looked = self._looked_at >= BUDGET or self._bytes >= BUDGET_BYTES

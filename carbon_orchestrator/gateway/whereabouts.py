@@ -14,7 +14,7 @@ from carbon_orchestrator.lifecycle import TERMINAL
 from carbon_orchestrator.topology import LANES, site
 
 #: By how much an entry may seem to be older than what made it: clocks differ (wall_clock.py).
-LEAD_MS = 2000
+_LEAD_MS = 2000
 #: By how much what follows the end of a job may be later.
 _LAG_MS = 120_000
 _ENDS = frozenset({"job.completed", "job.failed", "job.suspended"})
@@ -51,7 +51,7 @@ def _searches(named: Mapping[str, bytes], spec: Spec, clock: GridClock) -> Itera
     known = [at for _, steps in attempts for at in steps.values() if at is not None]
 
     def wall(at: int) -> int:
-        return max(1, clock.wall(at) - LEAD_MS)
+        return max(1, clock.wall(at) - _LEAD_MS)
 
     begin = wall(min([spec.submitted_at, *known]))
     end = None

@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from deployment import HIGH, LOW, Deploy, Deployment
+from deployment import HIGH, LOW, TYPES, Deploy, Deployment
 from test_api_keys import Keys
+from test_planning import observed, planning
+from test_suspension import TYPES as PAUSING
 
 from carbon_orchestrator.config import Retention
 from carbon_orchestrator.contract import live_views
@@ -211,3 +213,26 @@ async def test_what_is_asked_wrongly_is_refused(deploy: Deploy) -> None:
     own = (await keys.submit(bound)).body["id"]
     answer = await keys.http(bound, "GET", f"/jobs/{own}/events")
     assert [each["type"] for each in answer.body["events"]] == ["job.submitted"]
+
+
+async def test_a_job_that_paused_is_told_whole(deploy: Deploy) -> None:
+    house = deploy(**planning(types={**TYPES, **PAUSING}))
+    await house.gateway()
+    house.router()
+    house.worker("fast")
+    house.worker("eco")
+    await observed(house, 100, 300, 300, 300)
+    await house.routing()
+    paused = await house.post("saves", deadline="5h", expected_duration="2h", interruptible=True)
+    await house.reach(paused, "running", timeout=15)
+    await until((house.data / "begun").exists)
+    await observed(house, 300, 300, 50, 50, 50)
+    await house.reach(paused, "deferred")
+    house.release()
+    await observed(house, 10, 300, 300, 300)
+    await house.reach(paused, "completed", timeout=15)
+    found = await events(house, paused)
+    assert places(found) == await recorded(house, paused)
+    kinds = [each["type"] for each in found]
+    assert {"job.suspend_requested", "job.suspended", "job.completed"} <= set(kinds)
+    assert kinds.count("job.started") == 2

@@ -230,6 +230,30 @@ async def test_what_is_published_while_one_catches_up_is_told_once(
             assert reader.position == readers[0].position
 
 
+async def test_ids_that_go_back_from_stream_to_stream_lose_nothing(deploy: Deploy) -> None:
+    """As when the server's clock is stepped back: a stream goes on where it was, others do not."""
+    house = deploy()
+    await house.gateway()
+    async with reading(house) as reader:
+        ahead = round(time.time() * 1000) + 3_600_000
+        for stream, at, each in (
+            (house.topology.jobs, ahead, 0),
+            (house.topology.deferrals, ahead - 3_600_000, 1),
+            (house.topology.jobs, ahead, 2),
+            (house.topology.deferrals, ahead - 3_599_000, 3),
+        ):
+            data = b'{"job_id":"x","reason":"%d"}' % each
+            entry = {"type": "job.cancel_requested", "data": data}
+            await house.redis.xadd(stream, entry, id=f"{at}-{each}")
+            assert number(await reader.next()) == each
+            async with reading(house, after=reader.position) as again:
+                position = again.position
+            assert position == reader.position
+    async with reading(house, after=position) as reader:
+        await numbered(house, range(4, 5))
+        assert number(await reader.next()) == 4
+
+
 async def test_without_a_position_one_begins_now(deploy: Deploy) -> None:
     house = deploy()
     await house.gateway()
