@@ -21,6 +21,8 @@ from carbon_orchestrator.sizes import size
 DEFAULT_ATTEMPTS = 3
 PolicyName = Literal["threshold", "greenest_window", "greenest_slots", "run_now"]
 ZONE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+#: As browsers write them: in lower case, and without a port that is the scheme's own.
+ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 TYPE_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 
 
@@ -151,6 +153,13 @@ class Limits(_Section, frozen=True):
     idle_timeout: str | float = "75s"  # of a connection between two requests
 
 
+class Cors(_Section, frozen=True):
+    """Sites whose pages may call the gateway from a browser, with an API key, such as
+    https://grid.example.org; none by default."""
+
+    origins: list[str] = []
+
+
 class Retention(_Section, frozen=True):
     jobs: str | float = "7d"  # finished job records
     streams: str | float = "1d"  # entries that every group has finished with
@@ -208,6 +217,7 @@ class Config(_Section, frozen=True):
     policy: PolicyName = "threshold"
     power: PowerModel = PowerModel()
     limits: Limits = Limits()
+    cors: Cors = Cors()
     retention: Retention = Retention()
     archive: Archive = Archive()
     scaler: Scaler = Scaler()
@@ -311,6 +321,12 @@ def complete(config: Config, origin: str = "configuration") -> Config:
     _duration(f"{origin}: archive.seal_every", config.archive.seal_every)
     _check_limits(f"{origin}: limits", config.limits)
     _check_scaler(f"{origin}: scaler", config.scaler)
+    for each in config.cors.origins:
+        if not ORIGIN.fullmatch(each):
+            raise ConfigError(
+                f"{origin}: cors.origins: {each[:80]!r} is no origin; write scheme and host, and a"
+                " port that is not the usual one, such as https://grid.example.org"
+            )
     if not 0 <= config.greenest.min_saving <= 1:
         raise ConfigError(f"{origin}: greenest.min_saving must be 0 to 1 (of emissions, an hour)")
     for field in ("resume_cost", "max_wait"):

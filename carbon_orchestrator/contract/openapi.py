@@ -100,6 +100,9 @@ _OPERATIONS: Mapping[str, _Operation] = {
         parameters=(_path("folder", "js, css, img or vendor"), _path("name", "of the file")),
         media=("text/javascript", "text/css", "text/plain", "image/svg+xml", "image/png"),
     ),
+    "docs": _Operation(
+        summary="This document to read and try out", answers={200: ""}, media=("text/html",)
+    ),
     "openapi": _Operation(summary="This document", answers={200: ""}),
     "asyncapi": _Operation(
         summary="The streams and what goes over them, as AsyncAPI 3.0", answers={200: ""}
@@ -210,7 +213,7 @@ _OPERATIONS: Mapping[str, _Operation] = {
         problems=(404, 409, 422),
         parameters=(
             {
-                **_query("duration", 'as expected_duration of a job, such as "2h"', _LENGTH),
+                **_query("duration", "how long it runs, on the grid clock", _LENGTH),
                 "required": True,
             },
             _query("deadline", "as of a job: a time, or a length of time from now", _LENGTH),
@@ -347,7 +350,9 @@ _HEADERS: Mapping[str, Any] = {
     "Retry-After": {"description": "seconds", "schema": {"type": "integer"}},
     "WWW-Authenticate": {"description": "how to come in", "schema": {"type": "string"}},
     "Location": {"description": "of the job", "schema": {"type": "string"}},
+    "ETag": {"description": "for If-None-Match", "schema": {"type": "string"}},
 }
+_TAGGED = {"ETag": _HEADERS["ETag"]}
 
 
 def document() -> dict[str, Any]:
@@ -414,6 +419,9 @@ def _operation(route: Route, described: _Operation) -> dict[str, Any]:
         }
         for status in (422, 429, 503):  # where no line has come to anything
             answers[str(status)]["content"]["application/json"] = {"schema": _ref(told)}
+    if route.polled:
+        answers["200"]["headers"] = _TAGGED
+        answers["304"] = {"description": "It is as in If-None-Match.", "headers": _TAGGED}
     shown["responses"] = dict(sorted(answers.items()))
     return shown
 

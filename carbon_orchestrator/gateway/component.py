@@ -30,6 +30,8 @@ from carbon_orchestrator.gateway.listing import Listing
 from carbon_orchestrator.gateway.live import Live
 from carbon_orchestrator.gateway.logs import Logs
 from carbon_orchestrator.gateway.metrics import Metrics
+from carbon_orchestrator.gateway.negotiation import negotiated
+from carbon_orchestrator.gateway.options import Options
 from carbon_orchestrator.gateway.overview import Overview
 from carbon_orchestrator.gateway.pools import Pools
 from carbon_orchestrator.gateway.posting import Posting
@@ -111,6 +113,7 @@ class Gateway:
         return {
             "index": self._index,
             "asset": pages.asset,
+            "docs": pages.docs,
             "openapi": partial(self._house.contract, "openapi"),
             "asyncapi": partial(self._house.contract, "asyncapi"),
             "schemas": partial(self._house.contract, "schemas"),
@@ -152,13 +155,14 @@ class Gateway:
     def application(self) -> web.Application:
         app = web.Application(
             client_max_size=self.runtime.config.limits.max_body,
-            middlewares=[self._measured, problems, self._guard.admit],
+            middlewares=[self._measured, negotiated, problems, self._guard.admit],
         )
         for route in ROUTES:
             handler = self._handlers[route.operation]
             app.router.add_route(route.method, route.template, handler)
             if route.method == "GET":
                 app.router.add_route("HEAD", route.template, handler)
+        Options(self.runtime.config.cors.origins).install(app)
         return app
 
     async def run(self) -> None:

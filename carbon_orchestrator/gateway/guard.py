@@ -43,6 +43,15 @@ def caller(request: web.Request) -> Caller:
     return request[_CALLER]
 
 
+def route_of(request: web.Request) -> Route | None:
+    """The route that answers; None where there is none, and of OPTIONS."""
+    resource = request.match_info.route.resource
+    if resource is None:
+        return None
+    method = "GET" if request.method == "HEAD" else request.method
+    return BY_PATH.get((method, resource.canonical))
+
+
 def over(request: web.Request) -> Stop:
     """Of a request whose answer may go on for hours (Route.long): set when the client is gone,
     when its key opens nothing any more, or when the gateway stops."""
@@ -130,7 +139,7 @@ class Guard:
     @web.middleware
     async def admit(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Asks for a key where one is needed, counts the request, and passes it on."""
-        route = self._route(request)
+        route = route_of(request)
         if route is None:
             return await handler(request)  # which says 404 or 405
         places = self._long if route.long else self._requests
@@ -141,14 +150,6 @@ class Guard:
             return await self._let_in(route, places, request, handler)
         finally:
             places.taken -= 1
-
-    @staticmethod
-    def _route(request: web.Request) -> Route | None:
-        resource = request.match_info.route.resource
-        if resource is None:
-            return None
-        method = "GET" if request.method == "HEAD" else request.method
-        return BY_PATH.get((method, resource.canonical))
 
     async def _let_in(
         self, route: Route, places: Places, request: web.Request, handler: Handler

@@ -13,7 +13,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """`scopes`: any of them will do, none are needed where it is empty. `bound`: whether a key
     that is bound to a project may use it. `always`: answered however busy the gateway is. `long`:
     its answer may go on for hours, so it takes one of the places for such (limits.live). `where`:
-    the pattern of what is named in the path, where not anything is."""
+    the pattern of what is named in the path, where not anything is. `polled`: asked for again and
+    again, so the answer has an ETag, and is not sent to who has it."""
 
     method: str
     path: str
@@ -23,6 +24,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     always: bool = False
     long: bool = False
     where: str = ""
+    polled: bool = False
 
     @property
     def template(self) -> str:
@@ -33,24 +35,42 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 ROUTES = (
     Route(method="GET", path="/", operation="index"),
     Route(method="GET", path="/assets/{folder}/{name}", operation="asset"),
-    Route(method="GET", path="/openapi.json", operation="openapi"),
-    Route(method="GET", path="/asyncapi.json", operation="asyncapi"),
-    Route(method="GET", path="/schemas.json", operation="schemas"),
+    Route(method="GET", path="/docs", operation="docs"),
+    Route(method="GET", path="/openapi.json", operation="openapi", polled=True),
+    Route(method="GET", path="/asyncapi.json", operation="asyncapi", polled=True),
+    Route(method="GET", path="/schemas.json", operation="schemas", polled=True),
     Route(method="GET", path="/livez", operation="livez", always=True),
     Route(method="GET", path="/readyz", operation="readyz", always=True),
     Route(method="GET", path="/health", operation="health"),
     Route(method="GET", path="/metrics", operation="metrics", scopes=("read",), bound=False),
     Route(method="POST", path="/jobs", operation="submit_job", scopes=("submit",)),
-    Route(method="GET", path="/jobs", operation="list_jobs", scopes=("read",)),
-    Route(method="GET", path="/jobs/{id}", operation="show_job", scopes=("read",)),
-    Route(method="GET", path="/jobs/{id}/events", operation="job_events", scopes=("read",)),
+    Route(method="GET", path="/jobs", operation="list_jobs", polled=True, scopes=("read",)),
+    Route(method="GET", path="/jobs/{id}", operation="show_job", polled=True, scopes=("read",)),
+    Route(
+        method="GET",
+        path="/jobs/{id}/events",
+        operation="job_events",
+        polled=True,
+        scopes=("read",),
+    ),
     Route(method="GET", path="/jobs/{id}/logs", operation="job_logs", scopes=("read",), long=True),
     Route(method="DELETE", path="/jobs/{id}", operation="cancel_job", scopes=("submit", "operate")),
     Route(method="GET", path="/carbon", operation="carbon", scopes=("read",)),
     Route(method="GET", path="/carbon/best-window", operation="best_window", scopes=("read",)),
-    Route(method="GET", path="/carbon/history", operation="carbon_history", scopes=("read",)),
     Route(
-        method="GET", path="/dead-letters", operation="list_letters", scopes=("read",), bound=False
+        method="GET",
+        path="/carbon/history",
+        operation="carbon_history",
+        polled=True,
+        scopes=("read",),
+    ),
+    Route(
+        method="GET",
+        path="/dead-letters",
+        operation="list_letters",
+        polled=True,
+        scopes=("read",),
+        bound=False,
     ),
     Route(
         method="POST",
@@ -71,15 +91,27 @@ ROUTES = (
         path="/dead-letters/{id}",
         where="[0-9]+-[0-9]+",  # so that `retry` and `drop` are none
         operation="show_letter",
+        polled=True,
         scopes=("read",),
         bound=False,
     ),
-    Route(method="GET", path="/carbon/starts", operation="job_starts", scopes=("read",)),
-    Route(method="GET", path="/emissions", operation="emissions", scopes=("read",)),
+    Route(
+        method="GET", path="/carbon/starts", operation="job_starts", polled=True, scopes=("read",)
+    ),
+    Route(method="GET", path="/emissions", operation="emissions", polled=True, scopes=("read",)),
     Route(method="GET", path="/events", operation="events", scopes=("read",), long=True),
-    Route(method="GET", path="/types", operation="list_types", scopes=("read", "submit")),
+    Route(
+        method="GET", path="/types", operation="list_types", polled=True, scopes=("read", "submit")
+    ),
     Route(method="GET", path="/overview", operation="overview", scopes=("read",), bound=False),
-    Route(method="GET", path="/pools", operation="list_pools", scopes=("read",), bound=False),
+    Route(
+        method="GET",
+        path="/pools",
+        operation="list_pools",
+        polled=True,
+        scopes=("read",),
+        bound=False,
+    ),
     Route(
         method="GET",
         path="/pools/{site}/demand",
