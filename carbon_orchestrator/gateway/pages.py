@@ -54,6 +54,11 @@ def page(name: str) -> web.StreamResponse:
     return _file(_ROOT / "assets" / name, {"Vary": "Accept"})
 
 
+async def docs(request: web.Request) -> web.StreamResponse:
+    """The HTTP API, to read and try out."""
+    return page("docs.html")
+
+
 async def asset(request: web.Request) -> web.StreamResponse:
     """A script, style or picture."""
     folder, name = _FOLDERS.get(request.match_info["folder"]), request.match_info["name"]
