@@ -57,7 +57,7 @@ class Carbon:
             missing = "say how long it runs, such as duration=2h"
             return problem(422, "invalid-query", missing, field="duration")
         try:
-            length = run_length(query["duration"], config, clock.speed)
+            length = run_length(query["duration"])
         except ValueError as error:
             return problem(422, "invalid-query", str(error), field="duration")
         try:

@@ -8,7 +8,7 @@ import msgspec
 
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.config import Config
-from carbon_orchestrator.durations import seconds
+from carbon_orchestrator.durations import milliseconds, seconds
 from carbon_orchestrator.events import IntensityObserved
 from carbon_orchestrator.router.curve import Curve
 from carbon_orchestrator.router.deadline import latest_start
@@ -54,12 +54,12 @@ class BestWindow(msgspec.Struct, frozen=True, kw_only=True):
         return 1 - self.best.intensity / now if now > 0 else 0.0
 
 
-def run_length(text: float | str, config: Config, speed: float) -> int:
-    """How long a job runs on FAST whose submitter expects this. ValueError."""
-    length = seconds(text)
-    if length <= 0:
+def run_length(text: str) -> int:
+    """How long a run takes, as people write it. ValueError."""
+    length = milliseconds(text)
+    if length < 1:
         raise ValueError("a duration must be above 0")
-    return max(round(length * 1000 * config.pools["fast"].slowdown * speed), 1)
+    return length
 
 
 def best_window(

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_orchestrator.config import Config, GreenestConfig, PoolConfig, complete
-from carbon_orchestrator.events import IntensityObserved, Pool
+from carbon_orchestrator.config import Config, GreenestConfig, complete
+from carbon_orchestrator.events import IntensityObserved
 from carbon_orchestrator.gateway.windows import BestWindow, DoesNotFit, best_window, run_length
 from carbon_orchestrator.router.outlook import Bands, outlook
 from carbon_orchestrator.signal.series import Series
@@ -99,12 +99,8 @@ def test_no_start_is_better_than_the_best(hours: list[int], quarters: int, withi
     assert 0 <= window.saving + 1e-9 <= 1 + 1e-9
 
 
-def test_a_run_is_as_long_as_the_pool_and_the_clock_make_it() -> None:
-    pools: dict[Pool, PoolConfig] = {
-        "fast": PoolConfig(slots=1, slowdown=1.5),
-        "eco": PoolConfig(slots=1),
-    }
-    assert run_length("2h", complete(Config(pools=pools)), 10.0) == 30 * HOUR
+def test_lengths_are_written_as_in_submissions() -> None:
+    assert [run_length(each) for each in ("2h", "PT2H", "7200")] == [2 * HOUR] * 3
     for wrong in ("0", "-1h", "soon", "nan"):
-        with pytest.raises(ValueError, match=r"duration|above"):
-            run_length(wrong, complete(Config()), 1.0)
+        with pytest.raises(ValueError, match="duration"):
+            run_length(wrong)
