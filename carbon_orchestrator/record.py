@@ -31,12 +31,12 @@ def create(
 
 
 def create_all(
-    transaction: Transaction, topology: Topology, jobs: Sequence[tuple[str, int, Fields]]
+    transaction: Transaction, topology: Topology, jobs: Sequence[tuple[str, int, bytes]]
 ) -> None:
     """As `create`, for jobs whose ids are fresh, so that nothing needs to be guarded; of each its
-    id, `submitted_at` and fields."""
-    for job_id, _, fields in jobs:
-        transaction.set_fields(topology.record(job_id), {"state": "submitted", **fields})
+    id, `submitted_at` and `spec`."""
+    records = [(topology.record(job_id), spec) for job_id, _, spec in jobs]
+    transaction.set_all({"state": "submitted"}, "spec", records)
     places = [(submitted_at, job_id) for job_id, submitted_at, _ in jobs]
     transaction.put_all(topology.index("submitted"), places)
 

@@ -134,10 +134,15 @@ def _head(event_type: str, source: str) -> bytes:
 
 def envelope(event: Any, source: str, traceparent: str | None = None) -> bytes:
     """JSON of an event with its attributes, as it stands in a `batch` array."""
-    head = _head(event.event_type, source)
+    return enveloped(event.event_type, _encode(event), source, traceparent)
+
+
+def enveloped(event_type: str, data: bytes, source: str, traceparent: str | None = None) -> bytes:
+    """The same of an event that is JSON already."""
+    head = _head(event_type, source)
     if traceparent is not None:
         head += b'"traceparent":' + _encode(traceparent) + b","
-    return head + b'"data":' + _encode(event) + b"}"
+    return head + b'"data":' + data + b"}"
 
 
 def entry_fields(event: Any, source: str, traceparent: str | None = None) -> list[str | bytes]:

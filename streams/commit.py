@@ -83,6 +83,12 @@ def _list(values: Sequence[Value]) -> bytes:
     return b"".join(parts)
 
 
+def _packed(data: bytes) -> bytes:
+    """One value of a list."""
+    size = len(data)
+    return (_LENGTHS[size] if size < 4096 else _length(size)) + data
+
+
 #: Packed, what is in most commits. Packing it anew each time was a third of the cost.
 _WORDS = {
     word: _length(len(word)) + word.encode()
@@ -199,9 +205,30 @@ class Transaction:
 
     def put_all(self, key: str, members: Sequence[tuple[int, str]]) -> Transaction:
         """Add these (score, member) to a sorted set in one write, ahead of what is `put`."""
+        self._keys.add(key)
         for at in range(0, len(members), _MEMBERS):
-            places: Iterable[Value] = chain.from_iterable(members[at : at + _MEMBERS])
-            self.write("ZADD", key, *places)
+            some = members[at : at + _MEMBERS]
+            parts = [_count(2 + 2 * len(some)), _WORDS["ZADD"], _packed(key.encode())]
+            last, packed = None, b""
+            for score, member in some:
+                if score != last:
+                    last, packed = score, _packed(b"%d" % score)
+                parts += (packed, _packed(member.encode()))
+            self._writes.append(b"".join(parts))
+        return self
+
+    def set_all(
+        self, common: Mapping[str, Value], field: str, values: Iterable[tuple[str, bytes]]
+    ) -> Transaction:
+        """Set the `common` fields of many hashes, and `field` of each; of each its key and value.
+        As `set_fields`, in a third of the time."""
+        fields = [*chain.from_iterable(common.items()), field]
+        head = _count(len(fields) + 3) + _WORDS["HSET"]
+        between = _list(fields)[2:]
+        keys, writes = self._keys.add, self._writes.append
+        for key, value in values:
+            keys(key)
+            writes(b"".join((head, _packed(key.encode()), between, _packed(value))))
         return self
 
     # -- composition -----------------------------------------------------------------------

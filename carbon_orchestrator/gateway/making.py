@@ -8,9 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from carbon_orchestrator import record
-from carbon_orchestrator.events import JobSubmitted, Spec
+from carbon_orchestrator.events import JobSubmitted, Spec, Urgency
 from carbon_orchestrator.topology import Topology
-from streams.codec import envelope
+from streams.codec import enveloped
 from streams.commit import Transaction
 
 SOURCE = "gateway"
@@ -20,8 +20,9 @@ _encode = msgspec.json.Encoder().encode
 
 
 class New(NamedTuple):
-    """An accepted job. `place`: in what was asked for; `guarded`: whether there may be one of its
-    id already; `digest`: of its submission, where that is to be known again."""
+    """An accepted job. `place`: in what was asked for; `submitted`: without an id; `guarded`:
+    whether there may be one of its id already; `digest`: of its submission, where that is to be
+    known again."""
 
     place: int
     submitted: JobSubmitted
@@ -47,26 +48,41 @@ def making(topology: Topology, jobs: Sequence[New], key_id: str | None) -> Itera
             transaction.emit(topology.jobs_lane(job.spec.urgency), _event(job))
             _hold(transaction, topology, [job], key_id)
             yield Made(transaction, [job])
-    for urgent in (True, False):
-        group: list[New] = []
-        events: list[bytes] = []
-        size = 0
-        for job in jobs:
-            if job.guarded or (job.spec.urgency == "urgent") != urgent:
-                continue
-            event = _event(job)
-            if group and (len(group) >= _MOST_EVENTS or size + len(event) > _MOST_BYTES):
-                yield _together(topology, group, events, key_id)
-                group, events, size = [], [], 0
-            group.append(job)
-            events.append(event)
-            size += len(event)
-        if group:
-            yield _together(topology, group, events, key_id)
+    groups: dict[Urgency, _Group] = {}
+    for job in jobs:
+        if job.guarded:
+            continue
+        event, urgency = _event(job), job.spec.urgency
+        group = groups.get(urgency)
+        if group is None or not group.fits(event):
+            if group is not None:
+                yield _together(topology, group, key_id)
+            group = groups[urgency] = _Group()
+        group.add(job, event)
+    for group in groups.values():
+        yield _together(topology, group, key_id)
 
 
-def _together(topology: Topology, jobs: list[New], events: list[bytes], key_id: str | None) -> Made:
+class _Group:
+    """Jobs whose events share an entry."""
+
+    def __init__(self) -> None:
+        self.jobs: list[New] = []
+        self.events: list[bytes] = []
+        self._size = 0
+
+    def fits(self, event: bytes) -> bool:
+        return len(self.jobs) < _MOST_EVENTS and self._size + len(event) <= _MOST_BYTES
+
+    def add(self, job: New, event: bytes) -> None:
+        self.jobs.append(job)
+        self.events.append(event)
+        self._size += len(event)
+
+
+def _together(topology: Topology, group: _Group, key_id: str | None) -> Made:
     """Jobs of one lane whose ids are fresh."""
+    jobs, events = group.jobs, group.events
     transaction, stream = Transaction(), topology.jobs_lane(jobs[0].spec.urgency)
     # First, so that a record without its event, which would wait for ever, cannot come about.
     if len(jobs) == 1:
@@ -76,7 +92,7 @@ def _together(topology: Topology, jobs: list[New], events: list[bytes], key_id: 
     record.create_all(
         transaction,
         topology,
-        [(job.spec.job_id, job.spec.submitted_at, _fields(job)) for job in jobs],
+        [(job.spec.job_id, job.spec.submitted_at, _encode(job.spec)) for job in jobs],
     )
     _hold(transaction, topology, jobs, key_id)
     return Made(transaction, jobs)
@@ -98,8 +114,11 @@ def _fields(job: New) -> dict[str, str | bytes | int]:
 
 
 def _event(job: New) -> bytes:
-    spec = job.spec
-    event = msgspec.structs.replace(
-        job.submitted, job_id=spec.job_id, submitted_at=spec.submitted_at
+    submitted, spec = job.submitted, job.spec
+    # The two come last in the event, so it need not be made anew to have them.
+    data = b'%b,"job_id":"%b","submitted_at":%d}' % (
+        _encode(submitted)[:-1],
+        spec.job_id.encode(),
+        spec.submitted_at,
     )
-    return envelope(event, SOURCE, spec.traceparent)
+    return enveloped(submitted.event_type, data, SOURCE, spec.traceparent)
