@@ -271,7 +271,7 @@ async def test_heartbeats_tell_how_far_one_has_read(
     await house.gateway()
     async with reading(house, "?types=job.completed") as reader:
         position = reader.position
-        await numbered(house, range(5))
+        await numbered(house, range(5), batch=5)
         while reader.position == position:
             await reader.more()
         assert b"\n: \nid: " in reader.raw
