@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from browsing import Complaints, Gates, chromium
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from carbon_orchestrator.testing import House, Orchestrator
 
 _HERE = Path(__file__).parent
+# Nothing takes so long, but on a machine that has much else to do.
+expect.set_options(timeout=15_000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,7 +39,12 @@ def gates() -> Gates:
 @pytest.fixture(scope="session")
 def orchestrator(orchestrator_house: House, gates: Gates) -> Iterator[Orchestrator]:
     """The one that all browser tests look at: they find each other's jobs in it."""
-    types = {"echo": ["cat"], "gate": gates.run, "broken": ["false"]}
+    types = {
+        "echo": ["cat"],
+        "gate": gates.run,
+        "telling": gates.tell,
+        "broken": ["false"],
+    }
     with orchestrator_house.orchestrator(types) as running:
         yield running
 

@@ -5,6 +5,7 @@ import { Problem, get, request } from "./api.js";
 const RETRY_MS = [500, 1000, 2000, 5000, 10_000];
 const SILENCE_MS = 45_000; // the gateway says something every 15 s
 const THROTTLE_MS = 1000;
+const FAILED_MS = 2000;
 const SETTLED_MS = 1300; // the gateway keeps some answers for a second
 
 /** Splits a text/event-stream. `push(text)` gives the events that it completed, as {id, type, data}. */
@@ -186,6 +187,7 @@ export function watch(path, { types = [], every = 15_000, signal, load = get, on
     } catch (error) {
       if (signal.aborted) return;
       shownPath = null;
+      again ||= Math.min(every, FAILED_MS);
       onError(error);
     } finally {
       busy = false;
