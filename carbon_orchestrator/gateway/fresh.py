@@ -26,6 +26,10 @@ class Fresh(Generic[T]):
             self._task.add_done_callback(_seen)
         return await asyncio.shield(self._task)
 
+    def forget(self) -> None:
+        """What was answered is no longer so: whoever asks from now on is answered anew."""
+        self._task = None
+
     def _over(self, task: asyncio.Task[T]) -> bool:
         failed = task.cancelled() or task.exception() is not None
         return failed or time.monotonic() - self._at > self._seconds

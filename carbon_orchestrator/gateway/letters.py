@@ -158,6 +158,8 @@ class DeadLetterOffice:
                 "the server did not answer in time; some of it may have been done: look at"
                 " /dead-letters before you send it again"
             )
+        finally:
+            self._groups.forget()
         return answer(
             {
                 "outcomes": [

@@ -43,6 +43,15 @@ class Gates:
         while not gate.wait(0.05) and not context.cancelled():
             pass
 
+    def tell(self, payload: Any, context: Any) -> None:
+        """The same, for the type `telling`: with output and progress, a step at each gate."""
+        steps = payload["gates"]
+        for number, gate in enumerate(steps):
+            context.log(f"step {number} of {len(steps)}")
+            context.progress(number / len(steps), f"at step {number}")
+            self.run({"gate": gate}, context)
+        context.log("all done")
+
 
 @dataclass
 class Complaints:

@@ -89,3 +89,12 @@ async def test_a_failure_that_nobody_waits_for_is_nobodys() -> None:
     del fresh, asking
     gc.collect()
     assert complaints == []
+
+
+async def test_what_is_forgotten_is_found_anew() -> None:
+    source = Source()
+    source.go.set()
+    fresh = Fresh(60, source.ask)
+    assert await fresh.get() == 1
+    fresh.forget()
+    assert await fresh.get() == await fresh.get() == 2

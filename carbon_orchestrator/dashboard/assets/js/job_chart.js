@@ -9,7 +9,7 @@ import { ENDED } from "./cancel.js";
 import { watch } from "./live.js";
 
 const HOUR_MS = 3_600_000;
-const LONGEST_MS = 47 * HOUR_MS; // of the past on one chart
+const LONGEST_MS = 7 * 24 * HOUR_MS; // of the past on one chart
 const AHEAD_MS = 48 * HOUR_MS;
 const ROUND_MS = 900_000;
 

@@ -8,7 +8,6 @@ import { onHealth } from "./health.js";
 const STATES = ["submitted", "deferred", "dispatched", "running", "completed", "failed", "cancelled", "rejected"];
 const PERIODS = { "": "Any time", "1h": "Last hour", "24h": "Last 24 h", "7d": "Last 7 days", between: "Between…" };
 const LENGTHS = { "1h": 3_600_000, "24h": 86_400_000, "7d": 7 * 86_400_000 };
-const ROUND_MS = 60_000; // of "the last hour": so that answers can be known again
 const SORTS = { "": "Newest first", submitted_at: "Oldest first", planned_start: "Next planned start" };
 const TYPING_MS = 300;
 
@@ -67,6 +66,7 @@ export function filters(query, { signal, onChange }) {
       clear,
     ),
   );
+  let since = null; // of "the last hour": when that was chosen, so that a cursor stays good
   arrange();
   get("/types", { signal }).then(
     (known) => replace(types, known.types.map((each) => h("option", { value: each.name }))),
@@ -88,6 +88,7 @@ export function filters(query, { signal, onChange }) {
   }
 
   function changed() {
+    since = null;
     arrange();
     onChange();
   }
@@ -123,7 +124,7 @@ export function filters(query, { signal, onChange }) {
   function asked() {
     const now = params();
     const length = LENGTHS[now.get("within")];
-    const since = length ? new Date(Math.floor((gridNow() - length) / ROUND_MS) * ROUND_MS).toISOString() : utc(now.get("from"));
+    since ??= length ? new Date(gridNow() - length).toISOString() : utc(now.get("from"));
     return given({ ...chosen(), submitted_from: since, submitted_to: utc(now.get("to")) });
   }
 

@@ -75,7 +75,7 @@ export async function open(root, { query, signal }) {
   if (signal.aborted) return;
   const shown = watch(path, {
     types: CHANGES,
-    every: 5000, // progress makes no events
+    every: 3000, // progress makes no events
     signal,
     load: (where, options) => list(where, wanted, options),
     onData(found) {
@@ -92,6 +92,12 @@ export async function open(root, { query, signal }) {
     },
     onError(error) {
       more.disabled = false;
+      if (cursor && error.field === "cursor") {
+        cursor = null; // of another list, such as that of an hour ago
+        keep();
+        shown.refresh();
+        return;
+      }
       failure.hidden = false;
       empty.hidden = true;
       text(failure, `The jobs cannot be listed: ${words(error)}.`);
