@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 import re
+from collections import deque
 from functools import lru_cache
-from struct import unpack
+from struct import iter_unpack
 
 import msgspec
 
@@ -52,11 +53,28 @@ def _base32(number: int) -> str:
     return "".join([_PAIRS[number >> shift & 1023] for shift in range(120, -1, -10)])
 
 
-def new_job_id(partition: int) -> str:
-    """A fresh id: 48 bits of time and 80 random bits (a ULID), then the partition."""
-    # One conversion of a large number would take longer than ten small ones.
-    random = "".join([_PAIRS[each & 1023] for each in unpack(">8H", os.urandom(16))])
-    return f"{_time32(wall_ms())}{random}-{partition}"
+def new_job_id(partition: int, at: int | None = None) -> str:
+    """A fresh id: 48 bits of time and 80 random bits (a ULID), then the partition. `at`: the wall
+    time, ms, where that is known already."""
+    while True:
+        try:
+            random = _random.popleft()
+        except IndexError:
+            _draw()
+        else:
+            return f"{_time32(wall_ms() if at is None else at)}{random}-{partition}"
+
+
+#: 80 random bits each, as characters: asking the system for so few at a time takes longer than
+#: all the rest. A child process must not use what its parent may use, too.
+_random: deque[str] = deque()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_random.clear)
+
+
+def _draw() -> None:
+    for eight in iter_unpack(">8H", os.urandom(16 * 256)):
+        _random.append("".join([_PAIRS[each & 1023] for each in eight]))
 
 
 @lru_cache(maxsize=16)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
+from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.gateway.access import Caller
 from carbon_orchestrator.gateway.making import New, making
 from carbon_orchestrator.gateway.outcome import (
@@ -121,7 +122,7 @@ class Submitting:
         self, asked: Sequence[Asked], asking: Caller, now: int, outcomes: list[Outcome]
     ) -> tuple[list[New], list[_Doubtful]]:
         """Those that can be accepted; of the others the outcome is told, or doubtful."""
-        config = self._runtime.config
+        config, part, at = self._runtime.config, self._runtime.topology.partition.number, wall_ms()
         new: list[New] = []
         doubtful: list[_Doubtful] = []
         for place, each in enumerate(asked):
@@ -131,7 +132,7 @@ class Submitting:
                     outcomes[place] = _bound(asking.project)
                     continue
                 submitted = msgspec.structs.replace(submitted, project=asking.project)
-            job_id = self._job_id(each.identity, asking)
+            job_id = self._job_id(each.identity, asking) if each.identity else new_job_id(part, at)
             keyed = each.identity is not None and each.identity[0] == "key"
             try:
                 spec = accept(submitted, config, job_id, now, each.traceparent)
@@ -148,10 +149,8 @@ class Submitting:
             new.append(New(place, submitted, spec, each.identity is not None, fingerprint))
         return new, doubtful
 
-    def _job_id(self, identity: tuple[str, ...] | None, asking: Caller) -> str:
+    def _job_id(self, identity: tuple[str, ...], asking: Caller) -> str:
         number = self._runtime.topology.partition.number
-        if identity is None:
-            return new_job_id(number)
         # Projects that are kept apart do not meet in a key, either.
         scope = () if asking.project is None else (asking.project,)
         return derived_job_id(number, identity[0], *scope, *identity[1:])
