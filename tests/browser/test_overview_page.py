@@ -117,6 +117,7 @@ async def test_asks_for_a_key_once_and_keeps_it_for_the_tab(
         await field.fill(key)
         await field.press("Enter")
         await expect(card(page, "waiting").locator(".value")).to_have_text("0")
+        await expect(page.locator("#feed")).to_have_text("live")
         await page.reload()
         await expect(card(page, "waiting").locator(".value")).to_have_text("0")
         assert await page.evaluate("[localStorage.length, sessionStorage.length]") == [0, 1]

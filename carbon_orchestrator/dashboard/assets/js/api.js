@@ -32,6 +32,13 @@ export function onKeyNeeded(ask) {
   askForKey = ask;
 }
 
+const keyReaders = new Set();
+
+/** Call `reader()` whenever there is another key. */
+export function onKey(reader) {
+  keyReaders.add(reader);
+}
+
 export function setKey(value) {
   key = value || null;
   declined = false;
@@ -42,6 +49,7 @@ export function setKey(value) {
   } catch {
     // As above.
   }
+  for (const each of keyReaders) each();
 }
 
 /** Ask once, however many requests were refused. True where there is another key now. */

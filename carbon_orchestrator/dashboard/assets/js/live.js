@@ -1,6 +1,6 @@
 // What happens, as it happens: the event stream over fetch() (an EventSource could not send the
 // key), and answers kept fresh by it.
-import { Problem, get, request } from "./api.js";
+import { Problem, get, onKey, request } from "./api.js";
 
 const RETRY_MS = [500, 1000, 2000, 5000, 10_000];
 const SILENCE_MS = 45_000; // the gateway says something every 15 s
@@ -143,6 +143,11 @@ function sleep(time, signal) {
     signal.addEventListener("abort", () => (clearTimeout(timer), resolve()), { once: true });
   });
 }
+
+onKey(() => {
+  disconnect();
+  connect();
+});
 
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) return disconnect();
