@@ -8,10 +8,39 @@ from typing import Any
 import msgspec
 
 from carbon_orchestrator.clock import rfc3339
-from carbon_orchestrator.events import Spec
+from carbon_orchestrator.events import Pool, Spec, Urgency
 from carbon_orchestrator.lifecycle import TERMINAL
 
 _spec = msgspec.json.Decoder(Spec)
+
+
+class _Said(msgspec.Struct):
+    """What a line of a list says of a job's spec: decoding no more takes half the time."""
+
+    type: str
+    submitted_at: int
+    urgency: Urgency = "normal"
+    project: str = "default"
+    deadline: int | None = None
+
+
+class _Planned(msgspec.Struct):
+    """Likewise of its plan."""
+
+    start: int
+    reason: str
+    latest_start: int | None = None
+    pool: Pool | None = None
+    zone: str | None = None
+
+
+class _Begun(msgspec.Struct):
+    at: int
+
+
+_said = msgspec.json.Decoder(_Said).decode
+_planned = msgspec.json.Decoder(_Planned).decode
+_begun = msgspec.json.Decoder(_Begun).decode
 #: The fields of a record that `summary` needs, in order.
 SUMMARY_FIELDS = (
     *("state", "spec", "attempt", "pool", "plan", "reason", "energy_mj", "emissions_ug"),
@@ -68,7 +97,7 @@ def _dispatched(named: Mapping[str, bytes]) -> dict[str, Any] | None:
 
 
 def _head(job_id: str, named: Mapping[str, bytes], started: bytes | None) -> dict[str, Any]:
-    spec = _spec.decode(named["spec"])
+    spec = _said(named["spec"])
     state = named["state"].decode()
     ended = state in TERMINAL and "ended_at" in named
     job: dict[str, Any] = {
@@ -81,17 +110,17 @@ def _head(job_id: str, named: Mapping[str, bytes], started: bytes | None) -> dic
         "deadline": None if spec.deadline is None else rfc3339(spec.deadline),
         "attempts": int(named.get("attempt", 0)),
         "pool": named["pool"].decode() if "pool" in named else None,
-        "started_at": rfc3339(msgspec.json.decode(started)["at"]) if started else None,
+        "started_at": rfc3339(_begun(started).at) if started else None,
         "finished_at": rfc3339(int(named["ended_at"])) if ended else None,
     }
     if state == "deferred" and "plan" in named:
-        plan = msgspec.json.decode(named["plan"])
-        job["planned_start"] = rfc3339(plan["start"])
-        if plan.get("latest_start") is not None:
-            job["latest_start"] = rfc3339(plan["latest_start"])
-        job["planned_pool"] = plan.get("pool")
-        job["planned_zone"] = plan.get("zone")
-        job["reason"] = plan["reason"]
+        plan = _planned(named["plan"])
+        job["planned_start"] = rfc3339(plan.start)
+        if plan.latest_start is not None:
+            job["latest_start"] = rfc3339(plan.latest_start)
+        job["planned_pool"] = plan.pool
+        job["planned_zone"] = plan.zone
+        job["reason"] = plan.reason
     if state in TERMINAL and "reason" in named:
         job["reason"] = named["reason"].decode("utf-8", "replace")
     if "energy_mj" in named or state == "completed":
