@@ -9,7 +9,7 @@ from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.charts import Bounds, bars, chart
 from carbon_orchestrator.cli.faults import USAGE, Failure
 from carbon_orchestrator.cli.gateway_options import DEFAULT_URL, ApiKeyFile, Url, gateway_client
-from carbon_orchestrator.cli.job_text import clock_note
+from carbon_orchestrator.cli.job_text import intensity_note, time_note
 from carbon_orchestrator.cli.output import Column, Json
 from carbon_orchestrator.cli.quantities import moment, until
 from carbon_orchestrator.clock import parse_time, rfc3339
@@ -60,7 +60,7 @@ def carbon(
         output.write_json(grid)
         return
     now = parse_time(grid["clock"]["now"])
-    output.write(f"{grid['zone']}: {clock_note(grid)}")
+    output.write(f"{grid['zone']}: {intensity_note(grid)}; {time_note(grid)}")
     for remark in remarks(grid):
         output.note(remark, "yellow")
     if grid.get("intensity") is None:

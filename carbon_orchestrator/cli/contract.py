@@ -15,7 +15,7 @@ def contract(
     *,
     write: Path | None = None,
 ) -> None:
-    """Print what clients may rely on: the HTTP interface, the streams, or the events on them.
+    """Print the contract: the HTTP interface, streams, events.
 
     Parameters
     ----------

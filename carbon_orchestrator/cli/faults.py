@@ -40,7 +40,13 @@ def told(app: App, tokens: list[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     try:
         given = _piped(sys.argv[1:] if tokens is None else tokens)
-        status = app(given, print_error=False, exit_on_error=False, verbose=False)
+        status = app(
+            given,
+            result_action="return_value",
+            print_error=False,
+            exit_on_error=False,
+            verbose=False,
+        )
         return status if isinstance(status, int) else DONE
     except KeyboardInterrupt:
         return INTERRUPTED

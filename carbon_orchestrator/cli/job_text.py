@@ -67,13 +67,21 @@ def _briefly(time: str, now: str) -> str:
 
 def clock_note(grid: Mapping[str, Any]) -> str:
     """The grid's time, its intensity and where it comes from, in one line."""
+    return f"{time_note(grid)}; {intensity_note(grid)}"
+
+
+def time_note(grid: Mapping[str, Any]) -> str:
+    """The grid's time, and how fast it goes."""
     clock = grid["clock"]
     text = f"{moment(clock['now'])[:16]} UTC"
-    if clock["speed"] != 1:
-        text += f" at {clock['speed']:g}x"
+    return text if clock["speed"] == 1 else f"{text} at {clock['speed']:g}x"
+
+
+def intensity_note(grid: Mapping[str, Any]) -> str:
+    """The grid's intensity, its band, and where it comes from."""
     if grid.get("intensity") is None:
-        return f"{text}; no carbon signal"
-    text += f"; {grid['intensity']:.0f} gCO2e/kWh"
+        return "no carbon signal"
+    text = f"{grid['intensity']:.0f} gCO2e/kWh"
     text += f" ({grid['band']})" if grid.get("band") else " (too old to be used)"
     return text + (", SIMULATED" if grid.get("simulated") else f", {grid['source']}")
 
@@ -120,14 +128,12 @@ def progress_text(progress: Mapping[str, Any], now: str) -> str:
 
 def doing(job: Mapping[str, Any], now: str) -> str:
     """What a job that has not ended is doing, in a line."""
-    state = str(job["state"])
-    if progress := job.get("progress"):
-        return f"{state}: {progress_text(progress, now)}"
-    planned = job.get("planned_start")
+    state, planned = str(job["state"]), job.get("planned_start")
     if state == "running":
         begun = [step["at"] for step in job.get("timeline", ()) if step["event"] == "started"]
         ran = f" for {duration(parse_time(now) - parse_time(begun[-1]))}" if begun else ""
-        return state + ran
+        progress = progress_text(job["progress"], now) if job.get("progress") else ""
+        return f"running{ran}{f': {progress}' if progress else ''}"
     if not planned:
         return state
     place = pool_name(job.get("planned_pool"), job.get("planned_zone"))

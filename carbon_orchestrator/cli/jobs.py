@@ -50,7 +50,7 @@ def jobs(
     job_type
         Only jobs of these types.
     pool
-        Only jobs on these pools, or planned for them: fast, eco.
+        Only jobs that are or were last on these pools: fast, eco.
     project
         Only jobs of these projects.
     urgency

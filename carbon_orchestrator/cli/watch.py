@@ -54,7 +54,7 @@ _SHOWN = (
 
 def watch(
     *,
-    event: Annotated[list[str] | None, Parameter(negative="")] = None,
+    kind: Annotated[list[str] | None, Parameter(name="--type", negative="")] = None,
     job: str | None = None,
     project: str | None = None,
     after: str | None = None,
@@ -70,7 +70,7 @@ def watch(
 
     Parameters
     ----------
-    event
+    kind
         Only events of these types, such as job.completed; several by commas, or again.
     job
         Only events of this job.
@@ -79,11 +79,11 @@ def watch(
     after
         From this position on: `position` in an earlier --json line.
     """
-    chosen = bool(event or job or project or after)
+    chosen = bool(kind or job or project or after)
     if not json and not chosen and output.interactive():
         return asyncio.run(_screen(async_client(url, api_key_file)))
     client = gateway_client(url, api_key_file, patience=60)
-    for each in client.events(",".join(event or ()), job=job, project=project, after=after):
+    for each in client.events(",".join(kind or ()), job=job, project=project, after=after):
         if json:
             output.write(msgspec.json.encode(each).decode())
         else:

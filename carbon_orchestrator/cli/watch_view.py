@@ -11,7 +11,7 @@ from rich.text import Text
 
 from carbon_orchestrator.cli.charts import BANDS, Bounds, bars, sparkline
 from carbon_orchestrator.cli.event_text import line
-from carbon_orchestrator.cli.job_text import clock_note
+from carbon_orchestrator.cli.job_text import intensity_note, time_note
 from carbon_orchestrator.cli.output import STATES, printable
 from carbon_orchestrator.cli.quantities import duration, mass, percent
 from carbon_orchestrator.client.live import Event
@@ -65,7 +65,11 @@ def _grid(seen: Seen, now: int, width: int) -> list[Text]:
     if grid is None:
         return [Text(f"{seen.url}: no answer yet", "dim")]
     band = grid.get("band") or ""
-    head = Text.assemble((f"{grid['zone']}  ", "bold"), (clock_note(grid), BANDS[band]))
+    head = Text.assemble(
+        (f"{grid['zone']}  ", "bold"),
+        (intensity_note(grid), BANDS[band]),
+        (f"  {time_note(grid)}", "dim"),
+    )
     if grid.get("intensity") is None:
         return [head]
     bounds = Bounds(grid.get("low"), grid.get("high"))
@@ -154,7 +158,8 @@ def _streams(seen: Seen) -> list[Text]:
     )
     quiet = len(seen.streams) - len(busy)
     if quiet:
-        made.append(Text(f"{quiet} {'more ' if busy else ''}streams without lag", "dim"))
+        more, plural = "more " if busy else "", "" if quiet == 1 else "s"
+        made.append(Text(f"{quiet} {more}stream{plural} without lag", "dim"))
     if seen.missing:
         made.append(Text(f"NO CONSUMERS: {', '.join(seen.missing)}", "bold red"))
     return made
@@ -202,7 +207,7 @@ def event_line(event: Event, width: int) -> Text:
         rest = rest.replace(event.job, event.job[:_SHORT_ID], 1)
     word = kind.rpartition(".")[2]
     return Text.assemble(
-        (f"{at[11:]}  ", "dim"), (f"{kind:<15} ", STATES.get(word, "")), printable(rest)
+        (f"{at[11:]}  ", "dim"), (f"{kind:<20} ", STATES.get(word, "")), printable(rest)
     )
 
 

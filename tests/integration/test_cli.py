@@ -2,129 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import io
 import json
 import os
-import pty
 import re
-import select
-import signal
 import subprocess
 import sys
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from redis import Redis
-
-from carbon_orchestrator.cli.faults import told
-from carbon_orchestrator.cli.main import app
-from streams.embedded import free_port
-
-ROOT = Path(__file__).parents[2]
-TYPES = r"""
-[types.hello]
-command = ["{python}", "-c", "import sys; print('got', sys.stdin.read())"]
-expected_duration = "1s"
-
-[types.broken]
-command = ["{python}", "-c", "print(chr(27) + '[31mboom'); raise SystemExit(3)"]
-expected_duration = "1s"
-max_attempts = 1
-
-[types.sleeper]
-command = ["sleep", "60"]
-expected_duration = "1s"
-"""
-NOWHERE = "127.0.0.1:1"
-
-
-class Cli:
-    """A running deployment, and the program to use it with."""
-
-    def __init__(self, url: str, redis_url: str) -> None:
-        self.url, self.redis_url = url, redis_url
-
-    def __call__(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "carbon_orchestrator", *arguments]
-        done = subprocess.run(
-            command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=40
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-    def json(self, *arguments: str, status: int = 0) -> Any:
-        """In this process: the many starts of the program would take most of the time."""
-        with contextlib.redirect_stdout(io.StringIO()) as out:
-            assert status_of([*arguments, "--json"]) == status
-        return json.loads(out.getvalue())
-
-    def submitted(self, *arguments: str) -> str:
-        done = self("submit", *arguments)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.strip()
-
-    def state(self, job_id: str) -> str:
-        with urllib.request.urlopen(f"{self.url}/jobs/{job_id}", timeout=10) as response:
-            return str(json.load(response)["state"])
-
-    def redis(self) -> Redis:
-        return Redis.from_url(self.redis_url)
-
-
-def status_of(arguments: list[str]) -> int:
-    """Runs the command line in this process."""
-    try:
-        return told(app, arguments)
-    except SystemExit as end:
-        return int(end.code or 0)
-
-
-def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
+from cli_program import NOWHERE, ROOT, Cli, Terminal, running, status_of, until
 
 
 @pytest.fixture(scope="module")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    home = tmp_path_factory.mktemp("up")
-    (home / "types.toml").write_text(TYPES)
-    port = free_port()
-    command = [sys.executable, "-m", "carbon_orchestrator", "up", "--port", str(port)]
-    command += ["--redis-port", str(free_port()), "--data", str(home / "data")]
-    command += ["--config", str(home / "types.toml"), "--speed", "3600"]
-    with (
-        (home / "log").open("wb") as log,
-        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=log) as process,
-    ):
-        assert process.stdout is not None
-        try:
-            ready, _, _ = select.select([process.stdout], [], [], 30)
-            greeting = process.stdout.readline() if ready else b""
-            assert b"is up at" in greeting, (home / "log").read_text()
-            redis_url = (home / "data" / "redis-url").read_text()
-            url = f"http://127.0.0.1:{port}"
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv("CARBON_URL", url)
-                patch.setenv("CARBON_DATA_DIR", str(home / "data"))
-                patch.setenv("COLUMNS", "100")
-                for name in ("CARBON_REDIS_URL", "NO_COLOR"):
-                    patch.delenv(name, raising=False)
-                yield Cli(url, redis_url)
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(30)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
+    with running(tmp_path_factory.mktemp("up")) as cli:
+        yield cli
 
 
 def test_submit_wait_tells_each_step_and_what_it_cost(cli: Cli) -> None:
@@ -331,20 +225,9 @@ def test_a_terminal_gets_colours_unless_it_wants_none(cli: Cli) -> None:
     cli.submitted("hello", "--urgency", "urgent")
 
     def on_terminal(**env: str) -> str:
-        child, fd = pty.fork()
-        if child == 0:  # pragma: no cover
-            os.chdir(ROOT)
-            command = [sys.executable, "-m", "carbon_orchestrator", "jobs"]
-            os.execve(sys.executable, command, {**os.environ, "TERM": "xterm", **env})
-        seen = b""
-        try:
-            while select.select([fd], [], [], 20)[0] and (more := os.read(fd, 65536)):
-                seen += more
-        except OSError:  # how Linux tells the end of a terminal
-            pass
-        os.close(fd)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-        return seen.decode()
+        terminal = Terminal("jobs", **env)
+        assert terminal.end() == 0
+        return terminal.seen.decode()
 
     coloured, plain = on_terminal(), on_terminal(NO_COLOR="1")
     assert "\x1b[3" in coloured

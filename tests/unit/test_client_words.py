@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 from cyclopts import App
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import carbon_orchestrator
@@ -98,7 +98,7 @@ def test_the_example_of_encoding_is_true() -> None:
     assert doctest.testmod(submission).failed == 0
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.text(), JSON, max_size=5).filter(encodable))
 def test_a_payload_is_sent_as_it_is(payload: dict[str, Any]) -> None:
     assert json.loads(encoded({"type": "x", "payload": payload})) == {

@@ -1,0 +1,166 @@
+"""What the command line shows as it happens, and of the grid."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from cli_program import ROOT, Cli, Terminal, running
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    with running(tmp_path_factory.mktemp("up")) as cli:
+        yield cli
+
+
+# -- watch ---------------------------------------------------------------------------------------
+
+
+def test_events_one_a_line_and_from_a_position_on(cli: Cli) -> None:
+    command = [sys.executable, "-m", "carbon_orchestrator", "watch", "--json"]
+    types = "job.submitted,job.completed"
+    with subprocess.Popen(
+        [*command, "--type", types], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        job_id = ""
+        try:
+            seen = []
+            while not seen:  # it may not listen yet when a job comes
+                job_id = cli.submitted("hello", "--urgency", "urgent")
+                seen += [json.loads(process.stdout.readline())]
+            while seen[-1]["type"] != "job.completed":
+                seen.append(json.loads(process.stdout.readline()))
+        finally:
+            process.terminate()
+            process.wait(20)
+    assert seen[0]["type"] == "job.submitted"
+    assert {each["type"] for each in seen} == set(types.split(","))
+    assert all(each["position"] and each["stream"] and each["at"] for each in seen)
+    again = [*command, "--job", job_id, "--after", seen[0]["position"]]
+    with subprocess.Popen(again, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            told = []
+            while not told or told[-1]["type"] != "job.completed":
+                told.append(json.loads(process.stdout.readline()))
+        finally:
+            process.terminate()
+            process.wait(20)
+    assert {each["job"] for each in told} == {job_id}
+    assert "job.started" in {each["type"] for each in told}
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(120, 40), (60, 18)])
+def test_a_screen_that_ends_with_q(cli: Cli, columns: int, rows: int) -> None:
+    terminal = Terminal("watch", columns=columns, rows=rows)
+    terminal.until("WORKERS")
+    job_id = cli.submitted("hello", "--urgency", "urgent")
+    terminal.until(job_id[:10])
+    terminal.until("job.completed")
+    terminal.press("q")
+    assert terminal.end() == 0
+    text = terminal.seen.decode()
+    assert "SIMULATED" in text
+    assert "\x1b[?1049l" in text, "the screen as it was before"
+    assert "Traceback" not in text
+
+
+def test_a_screen_that_ends_with_an_interrupt(cli: Cli) -> None:
+    terminal = Terminal("watch")
+    terminal.until("WORKERS")
+    terminal.press("\x03")
+    assert terminal.end() == 130
+    assert b"\x1b[?1049l" in terminal.seen
+    assert b"Traceback" not in terminal.seen
+
+
+# -- following a job -----------------------------------------------------------------------------
+
+
+def test_what_it_is_doing_stands_under_its_steps(cli: Cli) -> None:
+    terminal = Terminal("submit", "sleeper", "--urgency", "urgent", "--wait", "--deadline", "9d")
+    terminal.until("running for")
+    terminal.press("\x03")
+    assert terminal.end() == 130
+    said = terminal.seen.decode()
+    assert "goes on; follow it with" in said
+    job_id = said.split()[0]
+    assert cli("cancel", job_id).returncode == 0
+
+
+# -- the grid ------------------------------------------------------------------------------------
+
+
+def test_the_grid_as_rows_as_json_and_as_a_chart(cli: Cli) -> None:
+    lines = cli("carbon").stdout.splitlines()
+    assert "SIMULATED" in lines[0]
+    assert lines[1].split() == ["TIME-(UTC)", "STARTS", "GCO2E/KWH", "LOW", "HIGH", "BAND"]
+    assert len(lines) > 20
+    grid = cli.json("carbon")
+    assert grid["forecast"]
+    terminal = Terminal("carbon", columns=90)
+    assert terminal.end() == 0
+    shown = terminal.seen.decode()
+    assert all(word in shown for word in ("░", "█", "now", "low is up to"))
+    nowhere = cli("carbon", "--zone", "atlantis")
+    assert (nowhere.returncode, len(nowhere.stderr.splitlines())) == (1, 1)
+
+
+def test_when_a_run_would_emit_the_least(cli: Cli) -> None:
+    done = cli("carbon", "--duration", "1s", "--deadline", "12h")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Start ")
+    window = cli.json("carbon", "--duration", "1s", "--deadline", "12h")
+    assert window["best"]["intensity"] <= window["now"]["intensity"]
+    assert cli("carbon", "--deadline", "2h").returncode == 2
+    long = cli("carbon", "--duration", "90d", "--deadline", "1h")
+    assert (long.returncode, len(long.stderr.splitlines())) == (2, 1)
+
+
+def test_what_would_be_decided_is_not_submitted(cli: Cli) -> None:
+    before = len(cli.json("jobs")["jobs"])
+    done = cli("submit", "hello", "--dry-run", "--urgency", "urgent")
+    assert done.returncode == 0
+    assert done.stdout.startswith("would  ")
+    assert "nothing was submitted" in done.stderr
+    plan = cli.json("submit", "hello", "--dry-run")
+    assert plan["would"] in ("dispatch", "defer")
+    assert cli("submit", "nonsense", "--dry-run").returncode == 2
+    assert len(cli.json("jobs")["jobs"]) == before
+
+
+def test_jobs_by_what_they_are(cli: Cli) -> None:
+    ids = [
+        cli.submitted("hello", "--urgency", urgency, "--project", "filters")
+        for urgency in ("urgent", "normal", "flexible")
+    ]
+
+    def listed(*arguments: str) -> list[str]:
+        return [job["id"] for job in cli.json("jobs", "--project", "filters", *arguments)["jobs"]]
+
+    assert listed() == ids[::-1]
+    assert listed("--sort", "submitted_at") == ids
+    assert listed("--urgency", "urgent,flexible") == [ids[2], ids[0]]
+    assert listed("--urgency", "urgent", "--urgency", "flexible") == [ids[2], ids[0]]
+    assert listed("--type", "sleeper") == []
+    assert listed("--to", "2020-01-01T00:00Z") == []
+    none = cli("jobs", "--project", "filters", "--type", "sleeper")
+    assert (none.returncode, none.stdout) == (0, "")
+    assert "type=sleeper" in none.stderr
+    assert cli("jobs", "--sort", "mood").returncode == 2
+
+
+def test_colours_in_a_pipe_where_they_are_asked_for(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.submitted("hello", "--urgency", "urgent")
+    assert "\x1b" not in cli("jobs").stdout
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in cli("jobs").stdout
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b[3" not in cli("jobs").stdout
