@@ -13,6 +13,7 @@ from carbon_orchestrator.contract import house_views, live_views, submission_vie
 from carbon_orchestrator.contract.views import SCHEMAS
 from carbon_orchestrator.events import POOLS, URGENCIES
 from carbon_orchestrator.gateway.bulk import MEDIA_TYPE as LINES
+from carbon_orchestrator.gateway.cloud_events import BATCH, STRUCTURED
 from carbon_orchestrator.gateway.emissions import FORMATS
 from carbon_orchestrator.gateway.job_events import MOST_EVENTS
 from carbon_orchestrator.gateway.job_query import MOST_LISTED, SORTS
@@ -48,6 +49,20 @@ _EXAMPLE = {
     "payload": {"rows": 100000},
     "deadline": "6h",
     "project": "forecasts",
+}
+
+_CLOUD_EVENT = {
+    "specversion": "1.0",
+    "type": "job.submitted",
+    "source": "/nightly",
+    "id": "2026-11-23",
+    "data": _EXAMPLE,
+}
+_ATTRIBUTES = {
+    "specversion": "1.0",
+    "type": "job.submitted or job.cancel_requested",
+    "source": "who sends it",
+    "id": "with the source: the same job, however often it is sent",
 }
 
 
@@ -297,6 +312,22 @@ _OPERATIONS: Mapping[str, _Operation] = {
             _query("to", "a day ahead by default", _TIME),
         ),
     ),
+    "take_events": _Operation(
+        summary="CloudEvents from other services: job.submitted, job.cancel_requested",
+        answers={200: "Job", 202: "JobHead|Job|BulkResult"},
+        problems=(404, 408, 409, 413, 415, 422),
+        parameters=tuple(
+            {
+                "name": f"ce-{name}",
+                "in": "header",
+                "description": f"{meaning}; in binary mode only",
+                "schema": {"type": "string"},
+            }
+            for name, meaning in _ATTRIBUTES.items()
+        ),
+        body="CloudEvent",
+        example=_CLOUD_EVENT,
+    ),
     "events": _Operation(
         summary="What happens, as server-sent events",
         answers={200: ""},
@@ -405,6 +436,14 @@ def _operation(route: Route, described: _Operation) -> dict[str, Any]:
         shown["requestBody"] = {
             "required": True,
             "content": {"application/json": {"schema": schema, "example": described.example}},
+        }
+    if described.body == "CloudEvent":
+        content = shown["requestBody"]["content"]
+        content["application/json"] = {"schema": {"type": "object"}, "example": _EXAMPLE}
+        content[STRUCTURED] = {"schema": schema, "example": _CLOUD_EVENT}
+        content[BATCH] = {
+            "schema": {"type": "array", "items": schema},
+            "example": [_CLOUD_EVENT],
         }
     answers = {
         str(status): _answer(status, view, described.media)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -21,9 +21,31 @@ class BulkLine(NewJob, kw_only=True, forbid_unknown_fields=True):
     ) = None
 
 
+class CloudEvent(msgspec.Struct, kw_only=True):
+    """A CloudEvent of version 1.0 in the JSON format. Other attributes may be there."""
+
+    specversion: Literal["1.0"]
+    type: Literal["job.submitted", "job.cancel_requested"]
+    source: Annotated[str, Meta(min_length=1, max_length=1024)]
+    id: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=1024,
+            description="with the source: the same job, however often it is sent",
+        ),
+    ]
+    data: Annotated[
+        dict[str, Any] | UnsetType, Meta(description="a job as for POST /jobs, or its `job_id`")
+    ] = UNSET
+    data_base64: Annotated[str, Meta(description="in place of data")] | UnsetType = UNSET
+    datacontenttype: str | None = None
+    traceparent: str | None = None
+
+
 class LineResult(msgspec.Struct, kw_only=True):
-    """What came of a line, which count from 1. 202: a new job; 200: the job that came of it
-    before, in `state`; anything else: why there is no job."""
+    """What came of a line, or of an event of a batch; they count from 1. 202: a new job; 200: the
+    job that came of it before, or is to be cancelled, in `state`; anything else: why not."""
 
     line: int
     status: int
@@ -69,4 +91,4 @@ class Preview(msgspec.Struct, kw_only=True):
     simulated: bool | None
 
 
-SCHEMAS = (BulkLine, BulkResult, Preview)
+SCHEMAS = (CloudEvent, BulkLine, BulkResult, Preview)

@@ -18,6 +18,7 @@ from msgspec import UNSET, UnsetType
 
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.gateway.access import Caller
+from carbon_orchestrator.gateway.bodies import Bodies
 from carbon_orchestrator.gateway.outcome import (
     Accepted,
     Asked,
@@ -25,7 +26,6 @@ from carbon_orchestrator.gateway.outcome import (
     Refused,
     Repeated,
     malformed,
-    unable,
     wrong,
     wrong_key,
 )
@@ -38,9 +38,6 @@ MEDIA_TYPE = "application/x-ndjson"
 MOST_LINES = 10_000
 #: Lines that are read at a stretch, and how many stretches are on their way at a time.
 _STRETCH, _STRETCHES = 200, 8
-#: Bodies of the largest size that there is memory for, in all; for those of one key half of it.
-_BODIES = 4
-_RECEIVE_SECONDS = 60.0
 
 
 class Result(msgspec.Struct, omit_defaults=True):
@@ -53,69 +50,25 @@ class Result(msgspec.Struct, omit_defaults=True):
     problem: msgspec.Raw | UnsetType = UNSET
 
 
-class Memory:
-    """What bodies take up, in bytes, while they are received and worked on."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken: Counter[str | None] = Counter()
-
-    def take(self, key_id: str | None, size: int) -> bool:
-        """Whether there is so much, for this key; then it is taken."""
-        own = self._most if key_id is None else self._most // 2
-        if self._taken[key_id] + size > own or self._taken.total() + size > self._most:
-            return False
-        self._taken[key_id] += size
-        return True
-
-    def give_back(self, key_id: str | None, size: int) -> None:
-        self._taken[key_id] -= size
-        if not self._taken[key_id]:
-            del self._taken[key_id]
-
-
 class Bulk:
     """Takes many jobs at a time."""
 
-    def __init__(self, runtime: Runtime, submitting: Submitting) -> None:
+    def __init__(self, runtime: Runtime, submitting: Submitting, bodies: Bodies) -> None:
         self._runtime = runtime
         self._submitting = submitting
         self._limits = runtime.config.limits
-        self._memory = Memory(_BODIES * self._limits.max_bulk)
+        self._bodies = bodies
 
     async def submit(
         self, request: web.Request, asking: Caller, traceparent: str | None
     ) -> web.Response:
         """What came of each line; 202 if there is a job for any of them."""
-        parts: list[bytes] = []
-        try:
-            async with asyncio.timeout(_RECEIVE_SECONDS):
-                refusal = await self._receive(request, asking, parts)
-            body = b"".join(parts)
-            refusal = refusal or _too_many(body)
-            if refusal is not None:
+        async with self._bodies.received(request, asking) as body:
+            if isinstance(body, Refused):
+                return refused(body)
+            if (refusal := _too_many(body)) is not None:
                 return refused(refusal)
             return await self._answer(body, asking, traceparent)
-        except TimeoutError:
-            detail = f"the body did not arrive in {_RECEIVE_SECONDS:g} s; send fewer lines"
-            return refused(Refused(status=408, kind="too-slow", detail=detail))
-        finally:
-            self._memory.give_back(asking.key_id, sum(map(len, parts)))
-
-    async def _receive(
-        self, request: web.Request, asking: Caller, parts: list[bytes]
-    ) -> Refused | None:
-        """Read the body into `parts`, or say why it is not taken."""
-        most, size = self._limits.max_bulk, 0
-        while part := await request.content.readany():
-            size += len(part)
-            if size > most:
-                detail = f"the body is over {most} bytes; send fewer lines at a time"
-                return Refused(status=413, kind="body-too-large", detail=detail)
-            if not self._memory.take(asking.key_id, len(part)):
-                return unable("too much is being submitted at once")
-            parts.append(part)
-        return None
 
     async def _answer(self, body: bytes, asking: Caller, traceparent: str | None) -> web.Response:
         now = self._runtime.now()
@@ -139,7 +92,7 @@ class Bulk:
         sound = [each for each in asked if isinstance(each, Asked)]
         made = iter(await self._submitting.submit(sound, asking, now))
         return [
-            _result(number, each if isinstance(each, Refused) else next(made))
+            result(number, each if isinstance(each, Refused) else next(made))
             for number, each in zip(numbers, asked, strict=True)
         ]
 
@@ -177,7 +130,7 @@ def _stretches(body: bytes) -> Iterator[list[tuple[int, bytes]]]:
         yield stretch
 
 
-def _result(number: int, outcome: Outcome) -> Result:
+def result(number: int, outcome: Outcome) -> Result:
     if isinstance(outcome, Accepted):
         return Result(number, 202, outcome.spec.job_id)
     if isinstance(outcome, Repeated):

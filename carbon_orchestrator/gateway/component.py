@@ -14,6 +14,7 @@ from aiohttp.typedefs import Handler
 
 from carbon_orchestrator.accounting.record_keeping import archive_directory
 from carbon_orchestrator.gateway import pages
+from carbon_orchestrator.gateway.bodies import Bodies
 from carbon_orchestrator.gateway.carbon import Carbon
 from carbon_orchestrator.gateway.connections import Connection, Connections, Site
 from carbon_orchestrator.gateway.emissions import Emissions
@@ -43,6 +44,7 @@ from carbon_orchestrator.gateway.room import Room
 from carbon_orchestrator.gateway.routes import ROUTES
 from carbon_orchestrator.gateway.running import Running
 from carbon_orchestrator.gateway.submitting import Submitting
+from carbon_orchestrator.gateway.taking_events import TakingEvents
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC
 from streams.errors import is_transient
@@ -94,7 +96,9 @@ class Gateway:
         self._logs = Logs(runtime, asking, self._jobs)
         self._room = Room(reading, self._held, limits.max_waiting)
         submitting = Submitting(runtime, reading, committer, self._room)
-        self._posting = Posting(runtime, reading, submitting, Preview(runtime, grids))
+        bodies = Bodies(limits.max_bulk)
+        self._posting = Posting(runtime, reading, submitting, Preview(runtime, grids), bodies)
+        self._taking = TakingEvents(runtime, self._posting, submitting, self._jobs, bodies)
         self._carbon = Carbon(runtime, reading, grids)
         self._pools = Pools(runtime, reading, grids)
         self._overview = Overview(runtime, reading, grids, self._pools)
@@ -132,6 +136,7 @@ class Gateway:
             "carbon_history": self._carbon.history,
             "emissions": self._show_emissions,
             "events": self._live.show,
+            "take_events": self._taking.take,
             "job_events": self._job_events.show,
             "job_starts": self._job_starts.show,
             "overview": self._overview.show,

@@ -26,7 +26,8 @@ from carbon_orchestrator.gateway.connections import Connection
 from carbon_orchestrator.gateway.exposed import Exposed
 from carbon_orchestrator.gateway.keyring import Keyring
 from carbon_orchestrator.gateway.limits import Rates
-from carbon_orchestrator.gateway.problems import problem, unavailable
+from carbon_orchestrator.gateway.outcome import Refused
+from carbon_orchestrator.gateway.problems import problem, refused, unavailable
 from carbon_orchestrator.gateway.routes import BY_PATH, Route
 from streams.stop import Stop
 
@@ -67,16 +68,15 @@ def denied(refusal: Refusal) -> web.Response:
     return problem(refusal.status, refusal.kind, refusal.detail, headers=headers)
 
 
-def lacking(*scopes: str) -> web.Response:
+def missing(*scopes: str) -> Refused:
     """403 for a key that has none of these scopes."""
-    return problem(
-        403,
-        "scope-missing",
-        f"this API key needs the scope {' or '.join(scopes)}",
-        headers={
-            "WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{" ".join(scopes)}"'
-        },
-        scopes=scopes,
+    challenge = f'{_REALM}, error="insufficient_scope", scope="{" ".join(scopes)}"'
+    return Refused(
+        status=403,
+        kind="scope-missing",
+        detail=f"this API key needs the scope {' or '.join(scopes)}",
+        more={"scopes": scopes},
+        headers={"WWW-Authenticate": challenge},
     )
 
 
@@ -160,7 +160,7 @@ class Guard:
                 return denied(known)
             known = _NOBODY
         if route.scopes and not any(map(known.may, route.scopes)):
-            return lacking(*route.scopes)
+            return refused(missing(*route.scopes))
         if known.project is not None and not route.bound:
             return problem(
                 403, "project-bound", f"this API key is bound to the project {known.project}"

@@ -7,10 +7,12 @@ from typing import Any
 from aiohttp import web
 
 from carbon_orchestrator.events import CancelRequested
-from carbon_orchestrator.gateway.guard import caller, lacking
+from carbon_orchestrator.gateway.access import Caller
+from carbon_orchestrator.gateway.guard import caller, missing
 from carbon_orchestrator.gateway.held import Held
 from carbon_orchestrator.gateway.making import SOURCE
-from carbon_orchestrator.gateway.problems import answer, problem
+from carbon_orchestrator.gateway.outcome import Refused
+from carbon_orchestrator.gateway.problems import answer, refused
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.running import Running
 from carbon_orchestrator.lifecycle import TERMINAL
@@ -40,11 +42,13 @@ class Jobs:
 
     async def job(self, request: web.Request) -> dict[str, Any] | None:
         """The job in the path, if there is one for whoever asks."""
-        job_id = request.match_info["id"]
+        return await self._seen(request.match_info["id"], caller(request))
+
+    async def _seen(self, job_id: str, asking: Caller) -> dict[str, Any] | None:
         if not is_job_id(job_id, self._runtime.topology.partition.number):
             return None
         job = await self._reading.job(job_id)
-        return job if job is not None and caller(request).sees(job["project"]) else None
+        return job if job is not None and asking.sees(job["project"]) else None
 
     async def show(self, request: web.Request) -> web.Response:
         """A job with its timeline."""
@@ -57,28 +61,40 @@ class Jobs:
 
     def unknown(self) -> web.Response:
         """404 for what `job` does not find."""
+        return refused(self._unknown())
+
+    def _unknown(self) -> Refused:
         kept = self._runtime.config.retention.jobs
-        return problem(404, "no-such-job", f"no job has this id, or it ended more than {kept} ago")
+        detail = f"no job has this id, or it ended more than {kept} ago"
+        return Refused(status=404, kind="no-such-job", detail=detail)
 
     async def cancel(self, request: web.Request) -> web.Response:
-        """Ask for a job's end. With the scope `submit`, of what came with the same key, or is of
-        the project that the key is bound to; with `operate`, of any, and that is put on record."""
-        asking, job = caller(request), await self.job(request)
+        """Ask for a job's end."""
+        job = await self.end(CancelRequested(job_id=request.match_info["id"]), caller(request))
+        if isinstance(job, Refused):
+            return refused(job)
+        return answer(job, 202, {"Location": f"/jobs/{job['id']}"})
+
+    async def end(self, event: CancelRequested, asking: Caller) -> dict[str, Any] | Refused:
+        """Ask for a job's end; the job as it still is. With the scope `submit`, of what came with
+        the same key, or is of the project that the key is bound to; with `operate`, of any, and
+        that is put on record."""
+        job = await self._seen(event.job_id, asking)
         if job is None:
-            return self.unknown()
-        job_id, topology = str(job["id"]), self._runtime.topology
+            return self._unknown()
+        job_id, topology = event.job_id, self._runtime.topology
         own = asking.may("submit") and (
             asking.project is not None
             or (asking.key_id is not None and await self._held.has(asking.key_id, job_id))
         )
         if not own and not asking.may("operate"):
-            return lacking("operate")
+            return missing("operate")
         if job["state"] in TERMINAL:
-            return problem(409, "job-has-ended", f"the job is {job['state']} already")
-        event = CancelRequested(job_id=job_id)
+            detail = f"the job is {job['state']} already"
+            return Refused(status=409, kind="job-has-ended", detail=detail)
         # In the urgent lane: a cancellation must not wait behind the jobs that it may spare.
         transaction = Transaction().emit(topology.jobs_urgent, envelope(event, SOURCE))
         if not own and asking.key_id is not None:
             transaction.absorb(acted(topology, asking.name, "job.cancel", job_id))
         await self._committer.apply(transaction)
-        return answer(job, 202, {"Location": f"/jobs/{job_id}"})
+        return job

@@ -38,13 +38,15 @@ class Repeated(NamedTuple):
 
 class Refused(msgspec.Struct, frozen=True, kw_only=True):
     """Why there is no job: a status, the stable last part of a problem's type, words, and `more`
-    members of the problem. `retry_after`: seconds after which it may be different."""
+    members of the problem. `retry_after`: seconds after which it may be different; `headers`: of
+    the answer."""
 
     status: int
     kind: str
     detail: str
     more: dict[str, Any] = {}
     retry_after: int | None = None
+    headers: dict[str, str] = {}
 
 
 INTERNAL = Refused(

@@ -9,6 +9,8 @@ from aiohttp import web
 
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.events import Spec
+from carbon_orchestrator.gateway.access import Caller
+from carbon_orchestrator.gateway.bodies import Bodies
 from carbon_orchestrator.gateway.bulk import MEDIA_TYPE, Bulk
 from carbon_orchestrator.gateway.guard import caller
 from carbon_orchestrator.gateway.outcome import (
@@ -30,23 +32,32 @@ _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", 
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def traceparent(request: web.Request) -> str | None:
-    """The request's W3C trace context; one that is none is ignored, as the standard asks."""
-    given = request.headers.get("traceparent")
+def trace_context(given: str | None) -> str | None:
+    """A W3C trace context; one that is none is ignored, as the standard asks."""
     return given if given is not None and _TRACEPARENT.fullmatch(given) else None
+
+
+def traceparent(request: web.Request) -> str | None:
+    """The request's trace context."""
+    return trace_context(request.headers.get("traceparent"))
 
 
 class Posting:
     """Takes jobs over HTTP."""
 
     def __init__(
-        self, runtime: Runtime, reading: Reading, submitting: Submitting, preview: Preview
+        self,
+        runtime: Runtime,
+        reading: Reading,
+        submitting: Submitting,
+        preview: Preview,
+        bodies: Bodies,
     ) -> None:
         self._runtime = runtime
         self._reading = reading
         self._preview = preview
         self._submitting = submitting
-        self._bulk = Bulk(runtime, submitting)
+        self._bulk = Bulk(runtime, submitting, bodies)
 
     async def submit(self, request: web.Request) -> web.Response:
         """A new job, or the one that came with the same Idempotency-Key before; or many; or, with
@@ -67,7 +78,11 @@ class Posting:
             return refused(asked)
         if dry_run:
             return await self._previewed(asked, request)
-        (outcome,) = await self._submitting.submit([asked], caller(request))
+        return await self.one(asked, caller(request))
+
+    async def one(self, asked: Asked, asking: Caller) -> web.Response:
+        """Submit it: 202 for a new job, 200 for the one that came before."""
+        (outcome,) = await self._submitting.submit([asked], asking)
         if isinstance(outcome, Refused):
             return refused(outcome)
         if isinstance(outcome, Accepted):

@@ -58,8 +58,9 @@ def members(refusal: Refused) -> msgspec.Raw:
 
 def refused(refusal: Refused) -> web.Response:
     """A refusal as a response."""
-    again = refusal.retry_after
-    headers = None if again is None else {"Retry-After": str(again)}
+    headers = refusal.headers
+    if refusal.retry_after is not None:
+        headers = {**headers, "Retry-After": str(refusal.retry_after)}
     return problem(refusal.status, refusal.kind, refusal.detail, headers=headers, **refusal.more)
 
 

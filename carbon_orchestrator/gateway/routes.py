@@ -99,6 +99,7 @@ ROUTES = (
         method="GET", path="/carbon/starts", operation="job_starts", polled=True, scopes=("read",)
     ),
     Route(method="GET", path="/emissions", operation="emissions", polled=True, scopes=("read",)),
+    Route(method="POST", path="/events", operation="take_events", scopes=("submit", "operate")),
     Route(method="GET", path="/events", operation="events", scopes=("read",), long=True),
     Route(
         method="GET", path="/types", operation="list_types", polled=True, scopes=("read", "submit")

@@ -232,7 +232,7 @@ async def test_half_a_body_changes_nothing(deploy: Deploy, chunked: bool) -> Non
     else:
         writer.write(head + b"Content-Length: 10000\r\n\r\n" + line * 100)
     await writer.drain()
-    memory = part.role._posting._bulk._memory
+    memory = part.role._posting._bulk._bodies._memory
     await until(lambda: memory._taken.total() == len(line) * 100)
     writer.close()
     await until(lambda: not memory._taken)
@@ -243,7 +243,7 @@ async def test_half_a_body_changes_nothing(deploy: Deploy, chunked: bool) -> Non
 async def test_memory_for_bodies_is_bounded(deploy: Deploy) -> None:
     house = deploy(limits=Limits(max_bulk=10_000))
     part = await house.gateway()
-    memory = part.role._posting._bulk._memory
+    memory = part.role._posting._bulk._bodies._memory
     assert memory.take("other", 20_000)
     assert not memory.take("other", 1), "a key may have half"
     assert memory.take(None, 20_000)

@@ -1,0 +1,76 @@
+"""Large bodies: received whole or not at all, in a bounded time and a bounded memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from carbon_orchestrator.gateway.access import Caller
+from carbon_orchestrator.gateway.outcome import Refused, unable
+
+#: Bodies of the largest size that there is memory for, in all; for those of one key half of it.
+_BODIES = 4
+_RECEIVE_SECONDS = 60.0
+
+
+class Memory:
+    """What bodies take up, in bytes, while they are received and worked on."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken: Counter[str | None] = Counter()
+
+    def take(self, key_id: str | None, size: int) -> bool:
+        """Whether there is so much, for this key; then it is taken."""
+        own = self._most if key_id is None else self._most // 2
+        if self._taken[key_id] + size > own or self._taken.total() + size > self._most:
+            return False
+        self._taken[key_id] += size
+        return True
+
+    def give_back(self, key_id: str | None, size: int) -> None:
+        self._taken[key_id] -= size
+        if not self._taken[key_id]:
+            del self._taken[key_id]
+
+
+class Bodies:
+    """Receives bodies of at most `most` bytes."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._memory = Memory(_BODIES * most)
+
+    @asynccontextmanager
+    async def received(
+        self, request: web.Request, asking: Caller
+    ) -> AsyncIterator[bytes | Refused]:
+        """The body, or why it is not taken; its memory is given back at the end."""
+        parts: list[bytes] = []
+        try:
+            yield await self._receive(request, asking, parts)
+        finally:
+            self._memory.give_back(asking.key_id, sum(map(len, parts)))
+
+    async def _receive(
+        self, request: web.Request, asking: Caller, parts: list[bytes]
+    ) -> bytes | Refused:
+        size = 0
+        try:
+            async with asyncio.timeout(_RECEIVE_SECONDS):
+                while part := await request.content.readany():
+                    size += len(part)
+                    if size > self._most:
+                        detail = f"the body is over {self._most} bytes; send less at a time"
+                        return Refused(status=413, kind="body-too-large", detail=detail)
+                    if not self._memory.take(asking.key_id, len(part)):
+                        return unable("too much is being submitted at once")
+                    parts.append(part)
+        except TimeoutError:
+            detail = f"the body did not arrive in {_RECEIVE_SECONDS:g} s; send less at a time"
+            return Refused(status=408, kind="too-slow", detail=detail)
+        return b"".join(parts)
