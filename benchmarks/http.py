@@ -126,6 +126,7 @@ class Load:
         for seconds in (warm, self._seconds):
             before = _cpu_seconds(pids)
             command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
+            command += ["--timeout", "20s"]
             command += ["-s", str(LOAD), f"http://127.0.0.1:{port}", "--", str(described)]
             done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
             figures = json.loads(done.stdout.splitlines()[-1])
