@@ -9,7 +9,7 @@ from deployment import Deploy, Deployment, python_type
 from test_views import exactly
 
 from carbon_orchestrator.clock import parse_time, rfc3339, wall_ms
-from carbon_orchestrator.config import GreenestConfig, PoolConfig, ZoneConfig
+from carbon_orchestrator.config import GreenestConfig, PoolConfig, ThresholdConfig, ZoneConfig
 from carbon_orchestrator.contract import house_views, views
 from carbon_orchestrator.events import IntensityObserved
 from carbon_orchestrator.gateway.grids import MOST_POINTS
@@ -65,7 +65,8 @@ async def test_the_past_of_a_zone(deploy: Deploy) -> None:
 
 
 async def test_a_long_past_comes_as_means(deploy: Deploy) -> None:
-    house = deploy()
+    # A band goes by all values of its window, each time one more is there.
+    house = deploy(threshold=ThresholdConfig(mode="absolute", low=100, high=200, window="1h"))
     await house.gateway()
     now = wall_ms() // HOUR * HOUR
     number = 2 * MOST_POINTS
