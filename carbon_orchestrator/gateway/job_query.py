@@ -55,6 +55,11 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
         return {name: values for name, values in all_of.items() if values is not None}
 
     @property
+    def searched(self) -> bool:
+        """Whether records are looked through for them: no index tells which they are."""
+        return bool(self.in_spec) or self.pools is not None
+
+    @property
     def descending(self) -> bool:
         return self.sort.startswith("-")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -34,6 +36,8 @@ class Listing:
         self._redis = redis
         self._topology = topology
         self._running = running
+        #: So that of all searches of this gateway one slice at most stands in others' way.
+        self._turn = asyncio.Lock()
 
     async def show(self, request: web.Request) -> web.Response:
         """A page of jobs."""
@@ -63,9 +67,9 @@ class Listing:
             question["limit"] = query.limit - len(shown)
             if after is not None:
                 question["after"] = after
-            reply = await _LISTING(
-                self._redis, keys, [topology.record(""), msgspec.json.encode(question)]
-            )
+            arguments = [topology.record(""), msgspec.json.encode(question)]
+            async with self._turn if filters.searched else nullcontext():
+                reply = await _LISTING(self._redis, keys, arguments)
             rows, last, following = reply
             for _, job_id, fields, started in rows:
                 job = summary(job_id.decode(), fields, started)

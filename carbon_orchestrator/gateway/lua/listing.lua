@@ -3,17 +3,19 @@
 -- ARGV[1]  what the ids' records are named by, before the id
 -- ARGV[2]  JSON: `descending`; `after`, [score, id] to go on behind, if any; `least` and `most`, the
 --          scores between which it looks, both included, if any; `limit`, of jobs; `ms`, of
---          processor time that it may take; `fields` of the records to return; `record`, the
---          values that fields must have, any of a list; `spec`, a list of {field, default, values,
---          said}: likewise of the JSON object in the field `spec`, where the default may be left
---          out; any of the texts in `said` is in it where another value is wanted
+--          processor time that it may take; `fields` of the records to return, `attempt` among
+--          them; `record`, the values that fields must have, any of a list; `spec`, a list of
+--          {field, default, values, said}: likewise of the JSON object in the field `spec`, where
+--          the default may be left out; any of the texts in `said` is in it where a value is
+--          wanted that is not the default
 -- returns  a list of {score, id, values of the fields, the attempt's start}, then {score, id} of
 --          the last job that was looked at or nil, and of the one after it or nil if there is none
 -- The records, of the same slot as the sets, are not among KEYS: which these are is only known here.
-local CHUNK, TURN = 100, 16
+local TURN = 16
 local prefix, query = ARGV[1], cjson.decode(ARGV[2])
 local descending, least, most = query.descending, query.least, query.most
-local began = os.clock()
+local searched = #query.spec > 0 or next(query.record)
+local began, chunk = os.clock(), searched and 100 or math.min(query.limit + 1, 100)
 
 -- By bytes: Lua's own comparison goes by the server's language.
 local function less(one, other)
@@ -66,8 +68,8 @@ local sets = {}
 local function advance(set)
   set.at = set.at + 2
   if set.at > #set.rows then
-    set.rows, set.at = range(set.key, set.next, set.next + CHUNK - 1), 1
-    set.next = set.next + CHUNK
+    set.rows, set.at = range(set.key, set.next, set.next + chunk - 1), 1
+    set.next = set.next + chunk
   end
   set.id, set.score = set.rows[set.at], tonumber(set.rows[set.at + 1])
   if set.id and ((least and set.score < least) or (most and set.score > most)) then set.id = nil end
@@ -78,6 +80,7 @@ for i, key in ipairs(KEYS) do
 end
 
 local function head()
+  if #sets == 1 then return sets[1].id and sets[1] end
   local found
   for _, set in ipairs(sets) do
     if set.id and (not found or before(set.score, set.id, found.score, found.id)) then found = set end
@@ -123,20 +126,23 @@ local function matches(key)
   return true
 end
 
-local found, last, looked = {}, nil, 0
-local set = head()
+local attempt_at
+for i, field in ipairs(query.fields) do
+  if field == 'attempt' then attempt_at = i end
+end
+
+local found, looked, set, score, id = {}, 0, head(), nil, nil
 while set and #found < query.limit do
   if looked % TURN == 0 and looked > 0 and (os.clock() - began) * 1000 > query.ms then break end
-  looked = looked + 1
-  local key = prefix .. set.id
-  last = {text(set.score), set.id}
+  looked, score, id = looked + 1, set.score, set.id
+  local key = prefix .. id
   if matches(key) then
     local values = redis.call('HMGET', key, unpack(query.fields))
-    local attempt = redis.call('HGET', key, 'attempt')
+    local attempt = values[attempt_at]
     local started = attempt and redis.call('HGET', key, attempt .. '.started')
-    found[#found + 1] = {last[1], set.id, values, started or ''}
+    found[#found + 1] = {text(score), id, values, started or ''}
   end
   advance(set)
   set = head()
 end
-return {found, last or false, set and {text(set.score), set.id} or false}
+return {found, id and {text(score), id} or false, set and {text(set.score), set.id} or false}
