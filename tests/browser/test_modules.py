@@ -125,7 +125,7 @@ async def test_banners_say_what_is_wrong_and_what_it_means(page: Page) -> None:
     assert away[0][1].startswith("No answer: the gateway cannot be reached.")
     assert [tone for tone, _ in gone] == ["bad", "bad"]
     assert "nothing is decided" in gone[0][1]
-    assert "nothing runs on ECO@FR" in gone[1][1]
+    assert "no worker of ECO@FR is alive" in gone[1][1]
     assert "No carbon signal (too old)" in none[0][1]
     assert "degraded: from history" in degraded[0][1]
     assert simulated[0][0] == "info"

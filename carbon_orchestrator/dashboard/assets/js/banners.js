@@ -11,12 +11,11 @@ const ROLES = { router: "nothing is decided", accounting: "nothing is counted" }
 /** The banners for an answer of /health (null: none yet) and of the error in its place, pure. */
 export function banners(health, error, now) {
   if (error) return [{ key: "away", tone: "bad", text: `No answer: ${error}. What is shown here may be old.` }];
-  const list = [];
-  for (const role of health?.no_consumers ?? []) {
-    const pool = role.startsWith("worker ") ? role.slice(7).toUpperCase() : "";
-    const effect = pool ? `nothing runs on ${pool}` : (ROLES[role] ?? "its streams are not read");
-    list.push({ key: `gone-${role}`, tone: "bad", text: `No consumers: no ${role} is alive, so ${effect}. Work waits in the streams and is not lost.` });
-  }
+  const missing = health?.no_consumers ?? [];
+  const pools = missing.filter((role) => role.startsWith("worker ")).map((role) => role.slice(7).toUpperCase());
+  const gone = missing.filter((role) => !role.startsWith("worker ")).map((role) => [role, `no ${role} is alive, so ${ROLES[role] ?? "its streams are not read"}`]);
+  if (pools.length) gone.push(["workers", `no worker of ${pools.join(", ")} is alive, so nothing runs there`]);
+  const list = gone.map(([key, what]) => ({ key, tone: "bad", text: `No consumers: ${what}. Work waits in the streams and is not lost.` }));
   const carbon = health?.carbon;
   if (!carbon) return list;
   if (carbon.signal === "none") {

@@ -16,7 +16,8 @@ export function roles({ streams, no_consumers: missing }) {
     role.streams.push(each);
   }
   missing.forEach(named); // of a role that never was, there are no streams
-  return [...found.values()];
+  const order = ({ name, site }) => (name === "router" ? 0 : site ? 1 : 2);
+  return [...found.values()].sort((a, b) => order(a) - order(b));
 }
 
 /** Gives `show(health)`. */
@@ -43,6 +44,7 @@ function makeRole(role) {
 
 function updateRole(node, role) {
   node.dataset.gone = role.gone;
+  node.querySelector("table").hidden = role.streams.length === 0;
   const badge = node.querySelector(".consumers");
   badge.dataset.tone = role.gone ? "bad" : "good";
   text(badge, role.gone ? "✕ no consumers" : role.live ? `${count(role.live)} live` : "busy");
