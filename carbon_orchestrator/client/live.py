@@ -78,9 +78,9 @@ class Live(Connection):
                 ) as flow:
                     frames = Frames(frames.position)
                     async for chunk in flow.chunks:
-                        retries.came_on()
                         for frame in frames.feed(chunk):
                             yield _event(frame)
+                        retries.came_on()  # however long that took
                 broken = Unavailable(f"{self.url} ended the events")
             except Unavailable as error:
                 broken = error
@@ -137,12 +137,12 @@ class Live(Connection):
                 ) as flow:
                     rest = b""
                     async for chunk in flow.chunks:
-                        retries.came_on()
                         *lines, rest = (rest + chunk).split(b"\n")
                         for line in filter(None, lines):
                             piece = _piece(line)
                             yield piece
                             offset = piece.end
+                        retries.came_on()  # however long that took
                 return
             except Unavailable as error:
                 broken = error

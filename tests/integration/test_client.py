@@ -39,7 +39,7 @@ from carbon_orchestrator import (
     Unavailable,
 )
 from carbon_orchestrator import testing as testing_module
-from carbon_orchestrator.client import asking, blocking, bulk, gateway
+from carbon_orchestrator.client import asking, blocking, bulk, gateway, live, submitting
 from carbon_orchestrator.config import Limits
 from carbon_orchestrator.testing import HIGH, Orchestrator
 from carbon_orchestrator.worker.context import JobContext
@@ -77,7 +77,7 @@ def run_examples(
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("module", [gateway, asking, blocking, testing_module])
+@pytest.mark.parametrize("module", [gateway, submitting, asking, live, blocking, testing_module])
 def test_the_examples_are_true(
     module: ModuleType, orchestrator: Orchestrator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
