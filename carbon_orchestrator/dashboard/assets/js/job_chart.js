@@ -123,8 +123,11 @@ export function chartModel(job, { carbon, history }, now) {
   if (near) lines.push({ at: deadline, label: "deadline", tone: "bad" });
   const last = Math.max(furthest, near ? deadline : 0);
   const to = Math.min(last + Math.max(0.06 * (last - from), HOUR_MS / 2), now + AHEAD_MS);
+  const seen = points.filter((each) => ms(each.time) < to);
+  // What held last, to the edge.
+  const edge = to < now && seen.length ? [{ ...seen.at(-1), time: new Date(to).toISOString() }] : [];
   return {
-    history: [...points, ...newer],
+    history: [...seen, ...newer, ...edge],
     forecast: over ? [] : (carbon.forecast ?? []).filter((each) => ms(each.time) <= to),
     now,
     low: carbon.low ?? null,

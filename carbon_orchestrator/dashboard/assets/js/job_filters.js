@@ -49,10 +49,13 @@ export function filters(query, { signal, onChange }) {
   const moment = (id, label) => field(id, label, h("input", { id, type: "datetime-local", value: value(id), onchange: changed }));
   const between = [moment("from", "From (UTC)"), moment("to", "To (UTC)")];
   const clear = h("button", { type: "button", onclick: reset }, "Clear filters");
+  // On a phone the rest is shown when it is asked for.
+  const rest = h("button", { type: "button", class: "rest", "aria-expanded": "false", onclick: () => expand(!node.hasAttribute("data-open")) }, "More filters");
   const node = h(
     "form",
     { class: "filters", role: "search", "aria-label": "Jobs", onsubmit: (event) => event.preventDefault() },
     h("fieldset", { class: "chips" }, h("legend", { class: "sr-only" }, "States"), STATES.map((name) => chips[name].node)),
+    rest,
     h(
       "div",
       { class: "fields" },
@@ -68,6 +71,7 @@ export function filters(query, { signal, onChange }) {
   );
   let since = null; // of "the last hour": when that was chosen, so that a cursor stays good
   arrange();
+  expand([...params().keys()].some((name) => name !== "state"));
   get("/types", { signal }).then(
     (known) => replace(types, known.types.map((each) => h("option", { value: each.name }))),
     () => {}, // a type can be typed in, too
@@ -75,6 +79,11 @@ export function filters(query, { signal, onChange }) {
   onHealth((health) => {
     for (const name of STATES) text(chips[name].number, health?.jobs ? count(health.jobs[name] ?? 0) : "");
   }, signal);
+
+  function expand(open) {
+    node.toggleAttribute("data-open", open);
+    rest.setAttribute("aria-expanded", String(open));
+  }
 
   function arrange() {
     for (const each of between) each.hidden = within.value !== "between";

@@ -57,7 +57,7 @@ function less({ emissions_ug: emitted = 0, baseline_ug: baseline = 0 }) {
 function notes(run) {
   return [
     run.error && h("span", { class: "error" }, run.error),
-    run.exit_code ? `Exit status ${run.exit_code}` : null,
+    run.exit_code && !run.error?.includes(`exit code ${run.exit_code}`) ? `Exit status ${run.exit_code}` : null,
     ...(run.limitations ?? []).map((each) => `Not applied or measured: ${each}`),
   ].filter(Boolean);
 }

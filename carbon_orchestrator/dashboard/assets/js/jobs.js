@@ -60,7 +60,6 @@ export async function open(root, { query, signal }) {
       keep();
       scrollTo(0, 0);
     }
-    more.disabled = true;
     shown.refresh();
   });
   newest.addEventListener("click", (event) => {
@@ -81,7 +80,6 @@ export async function open(root, { query, signal }) {
     onData(found) {
       next = found.next;
       failure.hidden = true;
-      more.disabled = false;
       show(found.jobs);
       empty.hidden = found.jobs.length > 0;
       text(empty, nothing(found, chosen.params().size > 0));
@@ -91,7 +89,6 @@ export async function open(root, { query, signal }) {
       text(told, found.jobs.length ? `${found.jobs.length}${next === null ? "" : " of more"} shown` : "");
     },
     onError(error) {
-      more.disabled = false;
       if (cursor && error.field === "cursor") {
         cursor = null; // of another list, such as that of an hour ago
         keep();

@@ -1,7 +1,7 @@
 // Jobs as a table, on a phone as cards: rows keep their place, focus and selection while they change.
 import { cancelJob, ENDED } from "./cancel.js";
 import { h, keyed, replace, text } from "./dom.js";
-import { energy, grams, percent, pool, relative, state, when } from "./format.js";
+import { energy, grams, percent, pool, state, time, when } from "./format.js";
 
 /** What changes a list of jobs. */
 export const CHANGES = [
@@ -107,7 +107,7 @@ function why(node, job) {
 export function because(job) {
   if (job.state === "running") {
     const { progress } = job;
-    const parts = [progress?.message, progress?.finish_at && `should be done ${relative(progress.finish_at)}`];
+    const parts = [progress?.message, progress?.finish_at && `should be done at ${time(progress.finish_at)} UTC`];
     return parts.filter(Boolean).join(" · ");
   }
   if (job.state === "completed" && job.emissions_ug !== undefined) return `${grams(job.emissions_ug)} CO₂e, ${energy(job.energy_mj)}`;
