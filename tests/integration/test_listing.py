@@ -10,12 +10,16 @@ from deployment import Answer, Deploy, Deployment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_orchestrator.clock import rfc3339
+from carbon_orchestrator.clock import rfc3339, wall_ms
 from carbon_orchestrator.contract import views
 from carbon_orchestrator.gateway import listing
 from carbon_orchestrator.gateway.cursors import Place, between
+from carbon_orchestrator.gateway.keyring import create_key
+from carbon_orchestrator.gateway.keys import ApiKey
 from carbon_orchestrator.lifecycle import TERMINAL
 from carbon_orchestrator.submission import new_job_id
+from streams.commit import Committer
+from streams.connection import connect
 
 BASE = 1_780_000_000_000
 
@@ -245,3 +249,19 @@ def test_between_two_places_lies_one_that_hides_them(
         cursor = between(ordered[at - 1], ordered[at], descending=descending)
         behind = [each for each in ordered if (each < cursor if descending else each > cursor)]
         assert behind == ordered[at:]
+
+
+async def test_a_bound_key_may_name_its_project_and_no_other(deploy: Deploy) -> None:
+    house = deploy()
+    (own,) = await put(house, "failed", BASE, project="m")
+    await put(house, "failed", BASE, 3, project="t")
+    key = ApiKey(name="ci", scopes=("read",), sha256="", created=wall_ms(), project="m")
+    async with connect(house.url) as client:
+        committer = Committer(client, house.topology.partition)
+        text = await create_key(committer, house.topology, "ada@lab", key)
+    await house.gateway(require_keys=True)
+    headers = {"Authorization": f"Bearer {text}"}
+    for query in ("", "project=m", "state=failed&sort=submitted_at"):
+        assert await listed(house, query, headers=headers) == [own]
+    other = await house.http("GET", "/jobs?project=t", headers=headers)
+    assert refusal(other) == ("project", "this API key is bound to the project m")
