@@ -60,7 +60,7 @@ async def chart(page: Page, shown: dict[str, Any]) -> dict[str, Any]:
             "intensity": 300,
             "forecast": [{"time": at(12 + n), "intensity": 200} for n in range(1, 11)],
         },
-        "history": {"points": [{"time": at(9 + n), "intensity": 100 + n} for n in range(4)]},
+        "history": {"points": [{"time": at(9 + 0.8 * n), "intensity": 100 + n} for n in range(4)]},
     }
     argument = [shown, known, NOON]
     model: dict[str, Any] = await run(page, "job_chart.js", "m.chartModel(...a)", argument)
@@ -105,5 +105,5 @@ async def test_an_ended_jobs_chart_ends_with_it(page: Page) -> None:
     assert model["forecast"] == []
     assert NOON - 2 * HOUR < model["to"] < NOON
     # The last value that held, to the edge.
-    assert [each["intensity"] for each in model["history"]] == [100, 101, 101]
+    assert [each["intensity"] for each in model["history"]] == [100, 101, 102, 102]
     assert model["history"][-1]["time"] == at(model["to"] / HOUR - NOON / HOUR + 12)
