@@ -23,10 +23,17 @@ Fields = Mapping[str, str | bytes | int]
 
 
 def create(
-    transaction: Transaction, topology: Topology, job_id: str, submitted_at: int, fields: Fields
+    transaction: Transaction,
+    topology: Topology,
+    job_id: str,
+    submitted_at: int,
+    fields: Fields,
+    *,
+    fresh: bool = False,
 ) -> None:
-    """Guard that there is no such record, and write it, "submitted"."""
-    transaction.require_absent(topology.record(job_id))
+    """Guard that there is no such record, unless the id is fresh, and write it, "submitted"."""
+    if not fresh:
+        transaction.require_absent(topology.record(job_id))
     _enter(transaction, topology, job_id, "submitted", submitted_at, fields, 0, None)
 
 

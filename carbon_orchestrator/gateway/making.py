@@ -41,16 +41,13 @@ class Made(NamedTuple):
 def making(topology: Topology, jobs: Sequence[New], key_id: str | None) -> Iterator[Made]:
     """Transactions that write the jobs' records, count them as those of the API key and emit their
     events. A job that there may be already has one of its own; the others share."""
-    for job in jobs:
-        if job.guarded:
-            transaction, job_id = Transaction(), job.spec.job_id
-            record.create(transaction, topology, job_id, job.spec.submitted_at, _fields(job))
-            transaction.emit(topology.jobs_lane(job.spec.urgency), _event(job))
-            _hold(transaction, topology, [job], key_id)
-            yield Made(transaction, [job])
+    if len(jobs) == 1:
+        yield _alone(topology, jobs[0], key_id)
+        return
     groups: dict[Urgency, _Group] = {}
     for job in jobs:
         if job.guarded:
+            yield _alone(topology, job, key_id)
             continue
         event, urgency = _event(job), job.spec.urgency
         group = groups.get(urgency)
@@ -80,30 +77,32 @@ class _Group:
         self._size += len(event)
 
 
+def _alone(topology: Topology, job: New, key_id: str | None) -> Made:
+    transaction, spec = Transaction(), job.spec
+    # First, so that a record without its event, which would wait for ever, cannot come about.
+    transaction.emit(topology.jobs_lane(spec.urgency), _event(job))
+    record.create(
+        transaction, topology, spec.job_id, spec.submitted_at, _fields(job), fresh=not job.guarded
+    )
+    if key_id is not None:
+        transaction.put(topology.held(key_id), spec.submitted_at, spec.job_id)
+    return Made(transaction, [job])
+
+
 def _together(topology: Topology, group: _Group, key_id: str | None) -> Made:
     """Jobs of one lane whose ids are fresh."""
     jobs, events = group.jobs, group.events
     transaction, stream = Transaction(), topology.jobs_lane(jobs[0].spec.urgency)
-    # First, so that a record without its event, which would wait for ever, cannot come about.
-    if len(jobs) == 1:
-        transaction.emit(stream, events[0])
-    else:
-        transaction.add_entry(stream, (b"batch", b"[" + b",".join(events) + b"]"))
+    transaction.add_entry(stream, (b"batch", b"[" + b",".join(events) + b"]"))  # first, as above
     record.create_all(
         transaction,
         topology,
         [(job.spec.job_id, job.spec.submitted_at, _encode(job.spec)) for job in jobs],
     )
-    _hold(transaction, topology, jobs, key_id)
-    return Made(transaction, jobs)
-
-
-def _hold(
-    transaction: Transaction, topology: Topology, jobs: Sequence[New], key_id: str | None
-) -> None:
     if key_id is not None:
         places = [(job.spec.submitted_at, job.spec.job_id) for job in jobs]
         transaction.put_all(topology.held(key_id), places)
+    return Made(transaction, jobs)
 
 
 def _fields(job: New) -> dict[str, str | bytes | int]:
