@@ -40,7 +40,9 @@ def takes_gzip(accept_encoding: str) -> bool:
 
 def vary(headers: Mapping[str, str], *names: str) -> str:
     """The value of `Vary` with these names besides those that are there."""
-    there = [each.strip() for each in headers.get("Vary", "").split(",") if each.strip()]
+    if (given := headers.get("Vary")) is None:
+        return ", ".join(names)
+    there = [each.strip() for each in given.split(",") if each.strip()]
     known = {each.lower() for each in there}
     return ", ".join([*there, *(each for each in names if each.lower() not in known)])
 
