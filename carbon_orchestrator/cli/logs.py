@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from cyclopts import Parameter
@@ -14,7 +14,9 @@ from carbon_orchestrator.cli.gateway_options import (
     Url,
     gateway_client,
 )
-from carbon_orchestrator.client.live import LogPiece
+
+if TYPE_CHECKING:
+    from carbon_orchestrator.client.live import LogPiece
 
 #: Seconds for which a gateway that went away is waited for.
 _PATIENCE = 60.0

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from cli_program import ROOT, Cli, Terminal, running
+
+from carbon_orchestrator import SyncClient
 
 
 @pytest.fixture(scope="module")
@@ -20,39 +27,66 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
 # -- watch ---------------------------------------------------------------------------------------
 
 
-def test_events_one_a_line_and_from_a_position_on(cli: Cli) -> None:
-    command = [sys.executable, "-m", "carbon_orchestrator", "watch", "--json"]
-    types = "job.submitted,job.completed"
-    with subprocess.Popen(
-        [*command, "--type", types], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    ) as process:
+@contextmanager
+def jobs_coming(cli: Cli) -> Iterator[None]:
+    """Whoever begins to listen now or later hears of some."""
+    enough = threading.Event()
+
+    def submit() -> None:
+        with SyncClient(cli.url) as client:
+            while not enough.wait(0.3):
+                client.submit("hello", urgency="urgent")
+
+    thread = threading.Thread(target=submit)
+    thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join(20)
+
+
+def watched(last: str, *arguments: str) -> list[dict[str, Any]]:
+    """What `watch --json` prints, up to the first event of a type."""
+    command = [sys.executable, "-m", "carbon_orchestrator", "watch", "--json", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        job_id = ""
         try:
-            seen = []
-            while not seen:  # it may not listen yet when a job comes
-                job_id = cli.submitted("hello", "--urgency", "urgent")
-                seen += [json.loads(process.stdout.readline())]
-            while seen[-1]["type"] != "job.completed":
-                seen.append(json.loads(process.stdout.readline()))
-        finally:
-            process.terminate()
-            process.wait(20)
-    assert seen[0]["type"] == "job.submitted"
-    assert {each["type"] for each in seen} == set(types.split(","))
-    assert all(each["position"] and each["stream"] and each["at"] for each in seen)
-    again = [*command, "--job", job_id, "--after", seen[0]["position"]]
-    with subprocess.Popen(again, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            told = []
-            while not told or told[-1]["type"] != "job.completed":
+            told: list[dict[str, Any]] = []
+            while not told or told[-1]["type"] != last:
                 told.append(json.loads(process.stdout.readline()))
         finally:
             process.terminate()
             process.wait(20)
+    return told
+
+
+def test_events_one_a_line_and_from_a_position_on(cli: Cli) -> None:
+    types = "job.submitted,job.completed"
+    with jobs_coming(cli):
+        seen = watched("job.completed", "--type", types)
+    assert {each["type"] for each in seen} <= set(types.split(","))
+    assert all(each["position"] and each["stream"] and each["at"] for each in seen)
+    job_id = seen[-1]["job"]
+    told = watched("job.completed", "--job", job_id, "--after", seen[0]["position"])
     assert {each["job"] for each in told} == {job_id}
-    assert "job.started" in {each["type"] for each in told}
+    assert told[-1]["id"] == seen[-1]["id"]
+
+
+def test_events_as_lines_in_a_pipe(cli: Cli) -> None:
+    command = [sys.executable, "-m", "carbon_orchestrator", "watch"]
+    with (
+        jobs_coming(cli),
+        subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process,
+    ):
+        assert process.stdout is not None
+        line = ""
+        while "job.dispatched" not in line:
+            line = process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        process.wait(20)
+    assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d  job.dispatched  \S+ attempt 1 on ", line)
+    assert process.returncode == 130
 
 
 @pytest.mark.parametrize(("columns", "rows"), [(120, 40), (60, 18)])
