@@ -96,7 +96,7 @@ export async function open(root, { query, signal }) {
       if (rows.length) {
         const total = totalOf(rows);
         replace(sums, summed(total));
-        replace(table, tableOf(data.by[0], rows, total));
+        replace(table, barKey(rows), tableOf(data.by[0], rows, total));
       }
       replace(method, explained(data));
     },
@@ -108,7 +108,8 @@ export async function open(root, { query, signal }) {
   });
 }
 
-const bound = ({ share_reached: share }) => (share === null ? "not known yet" : percent(share));
+/** Of what could have been avoided, the part that was; where more was emitted than at once, none was. */
+const reached = ({ share_reached: share }, unknown) => (share === null ? unknown : share < 0 ? "none" : percent(share));
 const saved = ({ avoided_now_ug: ug, baseline_now_ug: baseline }) => (baseline && ug ? `${grams(ug)} (${percent(ug / baseline)})` : grams(ug));
 const spread = ({ uncertainty }) => (uncertainty ? ` ± ${figure(uncertainty * 100)} %` : "");
 
@@ -118,7 +119,7 @@ function summed(total) {
     ["Emitted", grams(total.emitted_now_ug)],
     ["At once on FAST (baseline)", grams(total.baseline_now_ug)],
     ["Avoided", saved(total)],
-    ["Of what was possible", bound(total)],
+    ["Of what was possible", reached(total, "not known yet")],
     ["Energy", energy(total.energy_mj) + spread(total)],
     ["Each job completed", total.sci_ug === null ? "–" : grams(total.sci_ug)],
     made,
@@ -135,7 +136,7 @@ const COLUMNS = [
   ["Share", (row, total) => (total.emitted_now_ug ? percent(row.emitted_now_ug / total.emitted_now_ug) : "–")],
   ["Baseline", (row) => grams(row.baseline_now_ug)],
   ["Avoided", saved],
-  ["Of possible", (row) => (row.share_reached === null ? "–" : percent(row.share_reached))],
+  ["Of possible", (row) => reached(row, "–")],
   ["Mean wait", (row) => duration(row.mean_wait_ms)],
   ["Deadlines met", (row) => (row.deadlines_met + row.deadlines_missed ? `${count(row.deadlines_met)} of ${count(row.deadlines_met + row.deadlines_missed)}` : "–")],
 ];
@@ -147,7 +148,7 @@ function tableOf(group, rows, total) {
     "table",
     { class: "report-table" },
     h("caption", { class: "sr-only" }, `Emissions by ${group}`),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, GROUPS[group]), h("th", { scope: "col" }, barKey()), COLUMNS.map(([name]) => h("th", { scope: "col", class: "number" }, name)))),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, GROUPS[group]), h("th", { scope: "col" }, h("span", { class: "sr-only" }, "As bars")), COLUMNS.map(([name]) => h("th", { scope: "col", class: "number" }, name)))),
     h(
       "tbody",
       {},
@@ -157,7 +158,12 @@ function tableOf(group, rows, total) {
   );
 }
 
-const barKey = () => [h("span", { class: "bar-key", "aria-hidden": "true" }, "emitted"), h("span", { class: "bar-key avoided", "aria-hidden": "true" }, "avoided"), h("span", { class: "sr-only" }, "Chart")];
+/** What the bars mean. */
+function barKey(rows) {
+  const key = (name, words) => h("li", { class: `bar-key ${name}` }, words);
+  const over = rows.some((row) => row.avoided_now_ug < 0);
+  return h("ul", { class: "legend", "aria-hidden": "true" }, key("emitted", "emitted"), key("avoided", "avoided"), over && key("over", "emitted over the baseline"));
+}
 
 /** Emitted as a bar, and up to the baseline what was avoided; or what was emitted over it. */
 function bars(row, most) {
