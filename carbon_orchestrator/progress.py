@@ -18,6 +18,8 @@ _LOOKED_AT = 100  # lines that come together, from the last one back
 _PLAIN = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(%?)(?:\s+(.*))?$", re.DOTALL)
 #: A job that takes longer than expected is expected to run this share of its length on.
 _OVERRUN = 0.05
+#: A pace by which it would go on for longer tells nothing, ms: ten years.
+_FARTHEST = 10 * 365 * 86_400_000
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -53,7 +55,7 @@ def parse(line: bytes) -> Report | None:
     if text.startswith("{"):
         try:
             said = _decode_said(text)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except (msgspec.DecodeError, RecursionError):
             return None
         found = Report.of(said.fraction, said.message)
         return found if found != Report() else None
@@ -145,7 +147,7 @@ def finish(
         end = progress.at + (1 - done) * expected_ms
     else:
         end = progress.at + (1 - done) * (progress.at - since) / (done - before)
-    return round(max(end, now))
+    return round(max(end, now)) if end - now < _FARTHEST else None
 
 
 def view(progress: Progress | None, started_at: int, finish_at: int | None) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from carbon_orchestrator.runtime import Runtime
 from streams.byte_log import Piece, pieces, reading
 
 _HEARTBEAT_SECONDS = 15.0
+_NUMBER = re.compile(r"[0-9]{1,16}")
 _MOST_OFFSET = (1 << 53) - 1
 _TEXT, _LINES = "text/plain", "application/x-ndjson"
 _HEADERS = {
@@ -50,7 +52,7 @@ class Logs:
         if job is None:
             return self._jobs.unknown()
         given = request.query.get("offset", "0")
-        if not given.isascii() or not given.isdigit() or int(given) > _MOST_OFFSET:
+        if not _NUMBER.fullmatch(given) or int(given) > _MOST_OFFSET:
             return problem(422, "invalid-query", "offset is a number of bytes", field="offset")
         follow = request.query.get("follow", "false")
         if follow not in ("true", "false"):

@@ -87,7 +87,7 @@ def _place(numbers: Iterator[int], newest: int) -> Place:
     if not back:
         return BEGIN
     ms, sequence, taken = newest - back + 1, next(numbers), next(numbers)
-    if ms < 0 or taken > WHOLE:
+    if ms < 0 or taken > WHOLE or (ms, sequence) == BEGIN[:2]:
         raise ValueError
     return ms, sequence, taken - 1 if taken else WHOLE
 

@@ -72,6 +72,13 @@ def test_a_damaged_text_is_refused_or_another_position(
     assert found is None or texts.text(found) == damaged
 
 
+def test_there_is_nothing_before_the_first_entry() -> None:
+    """Of which the server would be asked by an id that is none."""
+    texts = Positions(STREAMS)
+    with pytest.raises(BadPosition):
+        texts.parse(texts.text(((0, 0, 0), (5, 0, WHOLE), BEGIN)))
+
+
 def test_a_position_in_other_streams_is_known_to_be_that() -> None:
     position = (BEGIN, BEGIN, (5, 0, WHOLE))
     assert Positions([*STREAMS[:2], "emissions"]).parse(Positions(STREAMS).text(position)) is None

@@ -46,6 +46,7 @@ def test_what_a_line_may_say(line: bytes, report: Report) -> None:
         *(b"", b"epoch 3", b"0.5x", b"-0.5", b"nan", b"12 files left", b"{", b"{}", b'{"a":1}'),
         *(b'{"fraction": "half"}', b'{"message": 3}', b"[0.5]", b"\xff\xfe"),
         b"0.5 " + b"x" * LONGEST_LINE,
+        b'{"a":' + b"[" * (LONGEST_LINE - 5),
     ],
 )
 def test_all_else_is_ignored(line: bytes) -> None:
@@ -120,6 +121,12 @@ def test_without_a_report_it_is_the_expected_length() -> None:
     assert finish(None, 100, 1000, False, 200) == 1100
     assert finish(None, 100, 1000, False, 5000) == 5050
     assert finish(reported((50, None)), 100, 1000, False, 200) == 1100
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 1e-300, 5e-324])
+def test_a_pace_that_leads_nowhere_tells_nothing(fraction: float) -> None:
+    assert finish(reported((0, 0.0), (3_600_000, fraction)), 0, None, False, 3_600_000) is None
+    assert finish(reported((3_600_000, fraction)), 0, None, False, 3_600_000) is None
 
 
 @given(
