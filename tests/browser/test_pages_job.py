@@ -96,7 +96,7 @@ async def test_tells_why_it_failed(page: Page, orchestrator: Orchestrator) -> No
     orchestrator.client.wait(job, timeout=10)
     await page.goto(f"/#/jobs/{job.id}")
     await expect(region(page, "State").locator(".headline")).to_contain_text("It failed")
-    await expect(region(page, "Runs and their emissions")).to_contain_text("Exit status 1")
+    await expect(region(page, "Runs and their emissions")).to_contain_text("exit code 1")
     await expect(region(page, "Output")).to_contain_text("Nothing was written.")
 
 

@@ -107,3 +107,31 @@ async def test_an_ended_jobs_chart_ends_with_it(page: Page) -> None:
     # The last value that held, to the edge.
     assert [each["intensity"] for each in model["history"]] == [100, 101, 102, 102]
     assert model["history"][-1]["time"] == at(model["to"] / HOUR - NOON / HOUR + 12)
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("\u001b[1;31mred\u001b[0m and plain\n", "red and plain\n"),
+        ("one\r\ntwo\r\n", "one\ntwo\n"),
+        ("0 %\r50 %\r100 %\ndone\n", "100 %\ndone\n"),
+        ("\r0 %\r50 %", "50 %"),
+        ("before\n  10 %\r  20 %\r", "before\n  20 %"),
+        ("\u001b]0;a title\u0007text", "text"),
+    ],
+)
+async def test_what_is_written_for_a_terminal_is_plain_text_however_it_is_cut(
+    page: Page, written: str, shown: str
+) -> None:
+    script = """[...a].map((_, i) => {
+        const plain = new m.Plain();
+        let text = "";
+        for (const [piece, last] of [[a.slice(0, i), false], [a.slice(i), true]]) {
+            const more = plain.push(piece, last);
+            text = text.slice(0, text.length - more.erase) + more.text;
+        }
+        return text;
+    })"""
+    if "]0;" in written:  # a title is known in one piece only
+        script = "[new m.Plain().push(a, true).text]"
+    assert set(await run(page, "terminal.js", script, written)) == {shown}

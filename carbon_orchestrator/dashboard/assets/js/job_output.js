@@ -3,13 +3,11 @@ import { request, words } from "./api.js";
 import { ENDED } from "./cancel.js";
 import { h, text } from "./dom.js";
 import { count } from "./format.js";
+import { Plain } from "./terminal.js";
 
 const MOST = 200_000; // characters that are kept on the page
 const KEPT = 150_000; // of them, once there are more
 const AGAIN_MS = [1000, 2000, 5000];
-// Colours and cursor movements of terminals; a terminal's carriage return begins its line anew.
-const ESCAPES = /\u001b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\u0007\u001b]*(?:\u0007|\u001b\\)?|[@-Z\\-_])/g;
-
 /** Gives `show(job)`. */
 export function jobOutput(root, path, signal) {
   const said = h("p", { class: "muted small", role: "status" });
@@ -17,6 +15,7 @@ export function jobOutput(root, path, signal) {
   const written = document.createTextNode("");
   const box = h("pre", { class: "block log", tabindex: "0", "aria-label": "Output", hidden: true }, written);
   root.append(said, failure, box);
+  const plain = new Plain();
   let offset = 0; // bytes of the output that were read
   let begun = null; // offset of the first byte that is shown
   let cut = false;
@@ -25,11 +24,13 @@ export function jobOutput(root, path, signal) {
   let latest = null;
   let failures = 0;
 
-  function append(chunk) {
-    if (!chunk) return;
+  function append(chunk, last = false) {
+    const { erase, text: more } = plain.push(chunk, last);
+    if (!erase && !more) return;
     const follows = box.hidden || box.scrollHeight - box.scrollTop - box.clientHeight < 40;
     box.hidden = false;
-    written.appendData(chunk.replace(ESCAPES, "").replace(/\r\n?/g, "\n"));
+    const from = Math.max(0, written.length - erase);
+    written.replaceData(from, written.length - from, more);
     if (written.length > MOST) {
       const line = written.data.indexOf("\n", written.length - KEPT);
       written.deleteData(0, line < 0 ? written.length - KEPT : line + 1);
@@ -49,7 +50,7 @@ export function jobOutput(root, path, signal) {
     for (;;) {
       const { done, value } = await reader.read();
       failures = 0;
-      if (done) return append(decoder.decode());
+      if (done) return append(decoder.decode(), ENDED.has(latest.state));
       offset += value.byteLength;
       append(decoder.decode(value, { stream: true }));
       tell();
@@ -77,7 +78,7 @@ export function jobOutput(root, path, signal) {
       busy = false;
     }
     tell();
-    if (!ended && latest.state === "running") again();
+    if (!ended && (latest.state === "running" || ENDED.has(latest.state))) again();
   }
 
   function again() {
