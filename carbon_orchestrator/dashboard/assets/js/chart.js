@@ -7,14 +7,18 @@ let library = null;
 
 /** uPlot, or null where it is not installed. */
 function load() {
-  library ??= import("/assets/vendor/uPlot.esm.js").then(
-    (module) => {
-      document.head.append(h("link", { rel: "stylesheet", href: "/assets/vendor/uPlot.min.css" }));
-      return module.default;
-    },
+  library ??= Promise.all([import("/assets/vendor/uPlot.esm.js"), style("/assets/vendor/uPlot.min.css")]).then(
+    ([module]) => module.default,
     () => null,
   );
   return library;
+}
+
+/** A style sheet, once it holds. */
+function style(href) {
+  return new Promise((resolve, reject) => {
+    document.head.append(h("link", { rel: "stylesheet", href, onload: resolve, onerror: reject }));
+  });
 }
 
 const resolved = new Map();
