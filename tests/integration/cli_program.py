@@ -71,6 +71,10 @@ class Cli:
         with urllib.request.urlopen(f"{self.url}/jobs/{job_id}", timeout=10) as response:
             return str(json.load(response)["state"])
 
+    def signalled(self) -> bool:
+        with urllib.request.urlopen(f"{self.url}/carbon", timeout=10) as response:
+            return str(json.load(response)["signal"]) != "none"
+
     def redis(self) -> Redis:
         return Redis.from_url(self.redis_url)
 
@@ -115,7 +119,9 @@ def running(home: Path) -> Iterator[Cli]:
                 patch.setenv("COLUMNS", "100")
                 for name in ("CARBON_REDIS_URL", "NO_COLOR"):
                     patch.delenv(name, raising=False)
-                yield Cli(url, redis_url)
+                cli = Cli(url, redis_url)
+                until(cli.signalled)
+                yield cli
         finally:
             process.send_signal(signal.SIGINT)
             try:

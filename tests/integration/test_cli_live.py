@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from cli_program import ROOT, Cli, Terminal, running
+from cli_program import ROOT, Cli, Terminal, running, status_of
 
 from carbon_orchestrator import SyncClient
 
@@ -145,15 +145,14 @@ def test_the_grid_as_rows_as_json_and_as_a_chart(cli: Cli) -> None:
     assert (nowhere.returncode, len(nowhere.stderr.splitlines())) == (1, 1)
 
 
-def test_when_a_run_would_emit_the_least(cli: Cli) -> None:
-    done = cli("carbon", "--duration", "1s", "--deadline", "12h")
-    assert done.returncode == 0
-    assert done.stdout.startswith("Start ")
+def test_when_a_run_would_emit_the_least(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    assert status_of(["carbon", "--duration", "1s", "--deadline", "12h"]) == 0
+    assert capsys.readouterr().out.startswith("Start ")
     window = cli.json("carbon", "--duration", "1s", "--deadline", "12h")
     assert window["best"]["intensity"] <= window["now"]["intensity"]
-    assert cli("carbon", "--deadline", "2h").returncode == 2
-    long = cli("carbon", "--duration", "90d", "--deadline", "1h")
-    assert (long.returncode, len(long.stderr.splitlines())) == (2, 1)
+    for wrong in (["--deadline", "2h"], ["--duration", "90d", "--deadline", "1h"]):
+        assert status_of(["carbon", *wrong]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_what_would_be_decided_is_not_submitted(cli: Cli) -> None:
@@ -168,11 +167,11 @@ def test_what_would_be_decided_is_not_submitted(cli: Cli) -> None:
     assert len(cli.json("jobs")["jobs"]) == before
 
 
-def test_jobs_by_what_they_are(cli: Cli) -> None:
-    ids = [
-        cli.submitted("hello", "--urgency", urgency, "--project", "filters")
-        for urgency in ("urgent", "normal", "flexible")
-    ]
+def test_jobs_by_what_they_are(cli: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    for urgency in ("urgent", "normal", "flexible"):
+        asked = ["submit", "hello", "--urgency", urgency, "--project", "filters"]
+        assert status_of(asked) == 0
+    ids = capsys.readouterr().out.split()
 
     def listed(*arguments: str) -> list[str]:
         return [job["id"] for job in cli.json("jobs", "--project", "filters", *arguments)["jobs"]]
@@ -183,18 +182,24 @@ def test_jobs_by_what_they_are(cli: Cli) -> None:
     assert listed("--urgency", "urgent", "--urgency", "flexible") == [ids[2], ids[0]]
     assert listed("--type", "sleeper") == []
     assert listed("--to", "2020-01-01T00:00Z") == []
-    none = cli("jobs", "--project", "filters", "--type", "sleeper")
-    assert (none.returncode, none.stdout) == (0, "")
-    assert "type=sleeper" in none.stderr
-    assert cli("jobs", "--sort", "mood").returncode == 2
+    capsys.readouterr()
+    assert status_of(["jobs", "--project", "filters", "--type", "sleeper"]) == 0
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "type=sleeper" in error
+    assert status_of(["jobs", "--sort", "mood"]) == 2
 
 
 def test_colours_in_a_pipe_where_they_are_asked_for(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    cli.submitted("hello", "--urgency", "urgent")
-    assert "\x1b" not in cli("jobs").stdout
+    def listed() -> str:
+        assert status_of(["jobs"]) == 0
+        return capsys.readouterr().out
+
+    assert status_of(["submit", "hello", "--urgency", "urgent"]) == 0
+    assert "\x1b" not in listed()
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert "\x1b[" in cli("jobs").stdout
+    assert "\x1b[" in listed()
     monkeypatch.setenv("NO_COLOR", "1")
-    assert "\x1b[3" not in cli("jobs").stdout
+    assert "\x1b[3" not in listed()
