@@ -92,6 +92,8 @@ class Entries:
     def _value(self, info: Any) -> Any:
         pick = self._random.choice
         match info:
+            case inspect.Metadata():
+                return self._value(info.type)
             case inspect.UnionType():
                 return self._value(pick(info.types))
             case inspect.LiteralType():

@@ -450,19 +450,27 @@ def _operation(route: Route, described: _Operation) -> dict[str, Any]:
         for status, view in described.answers.items()
     }
     answers |= {str(status): _problem(status) for status in problems}
+    if described.body == "CloudEvent":
+        _told_of_each(answers, "BulkResult")
     if described.lines is not None:
         line, told = described.lines
         shown["requestBody"]["content"][LINES] = {
             "schema": {"type": "string", "description": f"one {line} in each line"},
             "example": _json_line(described.example) * 2,
         }
-        for status in (422, 429, 503):  # where no line has come to anything
-            answers[str(status)]["content"]["application/json"] = {"schema": _ref(told)}
+        _told_of_each(answers, told)
     if route.polled:
         answers["200"]["headers"] = _TAGGED
         answers["304"] = {"description": "It is as in If-None-Match.", "headers": _TAGGED}
     shown["responses"] = dict(sorted(answers.items()))
     return shown
+
+
+def _told_of_each(answers: dict[str, Any], told: str) -> None:
+    """Where none of many has come to anything, the status is that which all share."""
+    for status, answer in answers.items():
+        if int(status) >= 400 and status != "401":
+            answer["content"]["application/json"] = {"schema": _ref(told)}
 
 
 def _answer(status: int, view: str, media: tuple[str, ...]) -> dict[str, Any]:
