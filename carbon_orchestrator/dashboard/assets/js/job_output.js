@@ -23,6 +23,7 @@ export function jobOutput(root, path, signal) {
   let ended = false; // all of it is here
   let latest = null;
   let failures = 0;
+  let reading = new AbortController();
 
   function append(chunk, last = false) {
     const { erase, text: more } = plain.push(chunk, last);
@@ -40,7 +41,8 @@ export function jobOutput(root, path, signal) {
   }
 
   async function read(follow) {
-    const response = await request(`${path}/logs?offset=${offset}${follow ? "&follow=true" : ""}`, { signal, headers: { Accept: "text/plain" } });
+    const response = await request(`${path}/logs?offset=${offset}${follow ? "&follow=true" : ""}`, { signal: AbortSignal.any([signal, reading.signal]), headers: { Accept: "text/plain" } });
+    failure.hidden = true;
     const first = Number(response.headers.get("Carbon-Log-Offset") ?? offset);
     if (first > offset && begun !== null) append(`\n… ${count(first - offset)} bytes are no longer kept …\n`);
     begun ??= first;
@@ -63,12 +65,12 @@ export function jobOutput(root, path, signal) {
     const { state, attempts } = latest;
     if (!ENDED.has(state) && state !== "running" && attempts === 0) return;
     busy = true;
+    reading = new AbortController();
     try {
       await read(state === "running");
-      failure.hidden = true;
       ended = ENDED.has(state);
     } catch (error) {
-      if (signal.aborted) return;
+      if (signal.aborted || document.hidden) return;
       if (error.name !== "TypeError") {
         failure.hidden = false; // else the connection broke: it is taken up again where it was
         text(failure, `The output cannot be told: ${words(error)}.`);
@@ -99,7 +101,8 @@ export function jobOutput(root, path, signal) {
     text(said, parts.join(" "));
   }
 
-  document.addEventListener("visibilitychange", go, { signal });
+  // Connections are few: a tab that nobody sees holds none.
+  document.addEventListener("visibilitychange", () => (document.hidden ? reading.abort() : go()), { signal });
   return (job) => {
     const moved = latest?.state !== job.state || latest.attempts !== job.attempts;
     latest = job;
