@@ -7,6 +7,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from carbon_orchestrator.gateway.shared_reads import SharedReads
 from carbon_orchestrator.job_view import details
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
 from carbon_orchestrator.signal.intensity_stream import silence
@@ -21,6 +22,7 @@ class Reading:
     def __init__(self, redis: Redis, topology: Topology) -> None:
         self._redis = redis
         self._topology = topology
+        self._records = SharedReads(redis)
 
     async def silence(self, zone: str) -> str | None:
         """Why the signal publishes nothing of the zone, as it says itself."""
@@ -29,7 +31,7 @@ class Reading:
 
     async def job(self, job_id: str) -> dict[str, Any] | None:
         """A job with its timeline; None if there is none (or no longer)."""
-        record: Any = await self._redis.hgetall(self._topology.record(job_id))
+        record = await self._records.hash(self._topology.record(job_id))
         return details(job_id, record) if record else None
 
     async def remembered(self, job_ids: Sequence[str]) -> list[tuple[str, str | None] | None]:
