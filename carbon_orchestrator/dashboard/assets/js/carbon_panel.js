@@ -176,7 +176,7 @@ function legend() {
   return h(
     "ul",
     { class: "legend", "aria-hidden": "true" },
-    entry("past", "measured"),
+    entry("past", "past"),
     entry("ahead", "forecast"),
     entry("band", "8 of 10 cases"),
     h("li", { class: "pool", dataset: { pool: "fast" } }, "start on FAST"),
