@@ -73,13 +73,13 @@ async def house(folder: Path) -> AsyncIterator[tuple[str, str]]:
 
 async def run(seed: int, *, examples: int, seconds: float | None = None) -> tuple[int, str]:
     """Schemathesis' exit status, 0 where nothing was found, and what it says. `examples`: of each
-    operation, one request each; `seconds`: so long, and then requests that follow from one
-    another, too."""
+    operation, one request each; `seconds`: so long, and then every value at its limits and requests
+    that follow from one another, too."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         described = folder / "openapi.json"
         described.write_text(json.dumps(document(sorted(complete(Config()).types))))
-        phases = "examples,coverage,fuzzing" + (",stateful" if seconds is not None else "")
+        phases = "examples,fuzzing" + (",coverage,stateful" if seconds is not None else "")
         endless = [each.operation for each in ROUTES if each.long]
         limits = [] if seconds is None else ["--max-time", str(max(1, round(seconds)))]
         async with house(folder) as (url, key):
