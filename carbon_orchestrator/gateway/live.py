@@ -15,17 +15,15 @@ from carbon_orchestrator.gateway.problems import problem
 from carbon_orchestrator.gateway.projects import Projects
 from carbon_orchestrator.gateway.stream_pages import StreamPages
 from carbon_orchestrator.gateway.subscriber import Subscriber, Wanted
-from carbon_orchestrator.gateway.tail import Tail, told
+from carbon_orchestrator.gateway.tail import TURN, Tail, Told, told
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.submission import is_job_id, is_name
 from streams.errors import is_transient
+from streams.page_size import PageSize
 from streams.retry import backoff
 
-#: Entries of each stream that are read at a time by one who catches up, at first and at most, so
-#: that they are about so many bytes.
-_FIRST, _PAGE, _PAGE_BYTES = 16, 200, 1 << 20
-#: Entries that are decoded in a row, before others have their turn.
-_TURN = 50
+#: Entries of each stream that are read at a time by one who catches up, at most.
+_PAGE = 200
 _HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store",
@@ -128,17 +126,17 @@ class Live:
 
     async def _catch_up(self, subscriber: Subscriber) -> None:
         """Tell it all that is there now."""
-        last, count = False, _FIRST
+        last, size = False, PageSize(_PAGE)
         while not last:
-            page = await self._pages.after(self._redis, subscriber.position, count)
-            size = sum(len(each) for _, (_, fields) in page.entries for each in fields)
-            count = max(1, min(_PAGE, count * _PAGE_BYTES // max(1, size)))
+            page = await self._pages.after(self._redis, subscriber.position, size.count)
+            size.read(page.size)
             if page.gone:
                 await subscriber.miss(page.gone)
-            for start in range(0, len(page.entries), _TURN):
-                some = page.entries[start : start + _TURN]
-                await subscriber.take(
-                    [told(self._pages, self._partition, rank, entry) for rank, entry in some]
-                )
-                await asyncio.sleep(0)
+            some: list[Told] = []
+            for rank, entry in page.entries:
+                some.append(told(self._pages, self._partition, rank, entry))
+                if sum(len(each.occurrences) for each in some) >= TURN:
+                    await subscriber.take(some)
+                    some = []
+            await subscriber.take(some)
             last = page.last and not page.gone

@@ -17,12 +17,16 @@ from carbon_orchestrator.gateway.projects import Projects
 from carbon_orchestrator.gateway.starts import Start
 from carbon_orchestrator.topology import CODEC, Topology
 from streams.event import entry_order
+from streams.page_size import PageSize
 from streams.scripts import GATHER
 
 #: Ended attempts that are remembered, and running jobs that are looked at.
 MOST_ENDED = 20_000
 MOST_RUNNING = 1000
 _PAGE = 500
+#: Events that are decoded in a row, or of an entry where those are more, before others have their
+#: turn.
+_TURN = 100
 
 
 class _Ended(msgspec.Struct, frozen=True):
@@ -78,10 +82,11 @@ class PastStarts:
     async def _catch_up(self) -> None:
         """From the newest back to what is known, or as far as is remembered at all."""
         key, end, found = self._topology.emissions, "+", list[_Ended]()
-        newest = self._last
+        newest, size, decoded = self._last, PageSize(_PAGE), 0
         while True:
+            count, read = size.count, 0
             rows: Any = await self._redis.execute_command(
-                "XREVRANGE", key, end, "-", "COUNT", _PAGE
+                "XREVRANGE", key, end, "-", "COUNT", count
             )
             ids = [number.decode() for number, _ in rows]
             if end == "+" and ids:
@@ -95,16 +100,22 @@ class PastStarts:
                 messages = CODEC.entry(key, entry_id, tuple(fields)).messages
                 events = [each.event for each in reversed(messages)]
                 found += [self._of(each) for each in events if isinstance(each, EmissionsRecorded)]
+                read += sum(map(len, fields))
+                decoded += len(events)
+                if decoded >= _TURN:
+                    decoded = 0
+                    await asyncio.sleep(0)
             else:
-                if len(rows) == _PAGE and len(found) < MOST_ENDED:
+                if len(rows) == count and len(found) < MOST_ENDED:
                     end = f"({ids[-1]}"
+                    size.read(read)
                     continue
                 # Not back to what is known: the first time, or much has happened since.
-                self._ended.clear()
                 archived = await self._redis.hexists(
                     self._topology.archived, self._topology.partition.name(key)
                 )
-                self._whole = len(rows) < _PAGE and not archived
+                self._ended.clear()
+                self._whole = len(rows) < count and not archived
             break
         if len(self._ended) + len(found) > MOST_ENDED:
             self._whole = False

@@ -25,10 +25,12 @@ from streams.lines import RawEntry
 
 class Page(msgspec.Struct, frozen=True):
     """What follows a position: entries by the number of their stream. `gone`: where to go on in
-    streams of which something after the position is no longer there; `last`: there was no more."""
+    streams of which something after the position is no longer there; `last`: there was no more;
+    `size`: bytes of all that was read, some of which may be left for the next page."""
 
     entries: Sequence[tuple[int, RawEntry]]
     last: bool
+    size: int
     gone: dict[int, Place] = {}
 
 
@@ -72,7 +74,7 @@ class StreamPages:
             if goes_on is not None:
                 gone[rank] = goes_on
         page = self._page(reply, count)
-        return Page(page.entries, page.last, gone)
+        return msgspec.structs.replace(page, gone=gone)
 
     async def wait(self, redis: Redis, position: Position, count: int) -> Page:
         """What comes next; nothing, if nothing comes for a while."""
@@ -99,7 +101,8 @@ class StreamPages:
         found.sort(key=lambda each: each[0])
         end = min(ends, default=None)
         entries = [(order[1], entry) for order, entry in found if end is None or order <= end]
-        return Page(entries, end is None)
+        size = sum(len(each) for _, (_, fields) in found for each in fields)
+        return Page(entries, end is None, size)
 
 
 def resumed(place: Place, first: Place, newest: Place, archived: Place) -> Place | None:

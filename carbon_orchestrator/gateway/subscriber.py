@@ -12,7 +12,7 @@ from carbon_orchestrator.gateway import server_sent
 from carbon_orchestrator.gateway.occurrence import Occurrence
 from carbon_orchestrator.gateway.position import Place, Position, Positions
 from carbon_orchestrator.gateway.projects import Projects
-from carbon_orchestrator.gateway.tail import Told
+from carbon_orchestrator.gateway.tail import TURN, Told
 
 HEARTBEAT_SECONDS = 15.0
 #: Written at once, about.
@@ -89,7 +89,7 @@ class Subscriber:
         connection to the stream server raises, before anything of them was told."""
         projects = await self._projects_of(some)
         chunks: list[bytes] = []
-        size = 0
+        size = events = 0
         for entry in some:
             for each in entry.occurrences:
                 if self._is_new(entry, each) and self._fits(each, projects):
@@ -100,6 +100,10 @@ class Subscriber:
             if size >= _CHUNK_BYTES:
                 await self.write(b"".join(chunks))
                 chunks, size = [], 0
+            events += len(entry.occurrences)
+            if events >= TURN:
+                events = 0
+                await asyncio.sleep(0)
         if chunks:
             await self.write(b"".join(chunks))
 

@@ -28,8 +28,9 @@ _PAGE = 100
 #: What may wait for one listener: entries, and bytes of them.
 _MOST = 1000
 _MOST_BYTES = 4 << 20
-#: Entries that are decoded in a row, before others have their turn.
-_TURN = 50
+#: Events that are decoded or told in a row, or of an entry where those are more, before others
+#: have their turn.
+TURN = 50
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -140,11 +141,14 @@ class Tail:
     async def _pass_on(self, position: Position) -> None:
         page = await self._pages.wait(self._redis, position, _PAGE)
         places = list(position)
-        for number, (rank, entry) in enumerate(page.entries, 1):
+        events = 0
+        for rank, entry in page.entries:
             each = told(self._pages, self._partition, rank, entry)
             places[rank] = each.whole
             self._position = tuple(places)
             for listener in self._listeners:
                 listener.put(each)
-            if number % _TURN == 0:
+            events += len(each.occurrences)
+            if events >= TURN:
+                events = 0
                 await asyncio.sleep(0)
