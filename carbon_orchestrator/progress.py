@@ -89,7 +89,6 @@ class Lines:
 class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The latest report of an attempt, and its first with a fraction. Grid ms."""
 
-    attempt: int
     at: int
     fraction: float | None = None
     message: str | None = None
@@ -103,7 +102,6 @@ class Progress(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             fraction is not None and fraction < (self.first_fraction or 0.0)
         )  # it begins anew
         return Progress(
-            attempt=self.attempt,
             at=at,
             fraction=fraction,
             message=self.message if report.message is None else report.message,

@@ -49,7 +49,7 @@ the rest, so urgent work never waits behind other work. State beside the streams
 | api-keys             | hash: id to what is known of an API key, its secret's hash among it     |
 | held:KEYID           | sorted set: ids of the jobs that came with an API key and had not ended |
 |                      | when the gateway last looked, by submission                             |
-| progress:ID          | string: how far a running job is (progress.py)                          |
+| progress:ID:N        | string: how far the Nth attempt of a job is (progress.py)               |
 | output:ID            | byte log (streams/byte_log.py): the last of what a job has written, by  |
 |                      | attempt                                                                 |
 | durations:TYPE:POOL  | hash: run times and energy (accounting writes, router reads)            |
@@ -128,8 +128,8 @@ class Topology:
     def record(self, job_id: str) -> str:
         return self._record + job_id
 
-    def progress(self, job_id: str) -> str:
-        return self._progress + job_id
+    def progress(self, job_id: str, attempt: int) -> str:
+        return f"{self._progress}{job_id}:{attempt}"
 
     def output(self, job_id: str) -> str:
         return self._output + job_id

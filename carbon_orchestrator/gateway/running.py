@@ -53,7 +53,7 @@ class Running:
             for job in running:
                 record, started = topology.record(job["id"]), f"{job['attempts']}.started"
                 pipeline.hmget(record, [started, "spec", "ran_fast_ms", "ran_eco_ms"])
-                pipeline.get(topology.progress(job["id"]))
+                pipeline.get(topology.progress(job["id"], job["attempts"]))
             rows: Any = await pipeline.execute()
         learned = await self._learned.get()
         for job, fields, told in zip(running, rows[::2], rows[1::2], strict=True):
@@ -72,8 +72,6 @@ class Running:
         assert spec is not None
         began = _started.decode(started).at
         latest = None if told is None else progress.decode(told)
-        if latest is not None and latest.attempt != job["attempts"]:
-            latest = None  # of an earlier attempt
         run_ms = self._expected_ms(_spec.decode(spec), job["pool"], learned)
         left = None if run_ms is None else max(0.0, run_ms - sum(int(ms or 0) for ms in ran))
         if latest is not None and latest.fraction is not None:

@@ -34,6 +34,13 @@ class OutputTail:
             start = max(offset, first, self.total - self._room)
             return start, bytes(self._tail[start - first : start - first + most])
 
+    def release(self, offset: int) -> None:
+        """Those who follow have all before the offset: of that, only what the record needs stays."""
+        with self._lock:
+            spare = min(offset - self.total, -self._limit) + len(self._tail)
+            if spare > 0:
+                del self._tail[:spare]
+
     def text(self) -> str:
         """The tail as text; bytes that are not UTF-8 become U+FFFD."""
         with self._lock:

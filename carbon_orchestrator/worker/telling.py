@@ -73,7 +73,7 @@ class Telling:
     def report(self, report: Report) -> None:
         """Take note of how far it is."""
         at = self._now()
-        before = self.progress or Progress(attempt=self.attempt, at=at)
+        before = self.progress or Progress(at=at)
         self.progress = before.then(report, at)
 
 
@@ -189,11 +189,13 @@ class Tellings:
         for (telling, addition), end in zip(additions, ends, strict=True):
             telling.written = addition.offset + len(addition.data)
             telling.superseded |= end is None
+            telling.output.release(telling.written)
 
     async def _tell_progress(self) -> None:
         """And renew what belongs to running jobs, and tidy up after those that have ended."""
         now = time.monotonic()
         told: list[tuple[Telling, Progress | None]] = []
+        renewed: list[Telling] = []
         closed = [self._closed[place] for place in range(min(len(self._closed), 1000))]
         async with self._redis.pipeline(transaction=False) as pipeline:
             for each in self._running:
@@ -202,21 +204,24 @@ class Tellings:
                 if each.superseded or not (due or progress is not each.told):
                     continue
                 if progress is not None:
-                    key = self._topology.progress(each.job_id)
+                    key = self._topology.progress(each.job_id, each.attempt)
                     pipeline.set(key, encode(progress), ex=_PROGRESS_KEPT)
                 if due and each.written:
                     kept = max(_OUTPUT_KEPT, self._retention)
                     pipeline.expire(self._topology.output(each.job_id), kept)
                 told.append((each, progress))
+                if due:
+                    renewed.append(each)
             for each in closed:
-                if each.told is not None and not each.superseded:
-                    pipeline.delete(self._topology.progress(each.job_id))
+                if each.told is not None:
+                    pipeline.delete(self._topology.progress(each.job_id, each.attempt))
                 if each.final and each.written:
                     pipeline.expire(self._topology.output(each.job_id), self._retention)
             if pipeline.command_stack:
                 await pipeline.execute()
         for each, progress in told:
             each.told = progress
+        for each in renewed:
             each.renew_at = now + _RENEWED
         for _ in closed:
             self._closed.popleft()

@@ -111,7 +111,7 @@ async def test_output_and_progress_are_seen_while_a_job_runs(house: Deployment) 
     job = await house.job(job_id)
     assert "progress" not in job
     assert job["runs"][0]["output"] == await text(house, job_id)
-    keys = [house.topology.output(job_id), house.topology.progress(job_id)]
+    keys = [house.topology.output(job_id), house.topology.progress(job_id, 1)]
     week = 7 * 86400
 
     async def tidied() -> bool:

@@ -81,8 +81,8 @@ def test_what_a_call_may_say() -> None:
         Report.of("half")  # type: ignore[arg-type]
 
 
-def reported(*reports: tuple[int, float | None], attempt: int = 1) -> Progress:
-    progress = Progress(attempt=attempt, at=0)
+def reported(*reports: tuple[int, float | None]) -> Progress:
+    progress = Progress(at=0)
     for at, fraction in reports:
         progress = progress.then(Report(fraction), at)
     assert decode(encode(progress)) == progress
@@ -90,7 +90,7 @@ def reported(*reports: tuple[int, float | None], attempt: int = 1) -> Progress:
 
 
 def test_a_report_leaves_what_it_does_not_say() -> None:
-    progress = Progress(attempt=1, at=0).then(Report(0.5, "loading"), 5).then(Report(None, "x"), 9)
+    progress = Progress(at=0).then(Report(0.5, "loading"), 5).then(Report(None, "x"), 9)
     assert (progress.fraction, progress.message, progress.at) == (0.5, "x", 9)
     assert progress.then(Report(0.6), 10).message == "x"
 

@@ -115,7 +115,7 @@ async def test_the_end_waits_for_the_last_output(house: House) -> None:
 
 
 async def test_progress_is_told_and_taken_back(house: House) -> None:
-    key = house.topology.progress("job")
+    key = house.topology.progress("job", 3)
 
     async def seen() -> progress.Progress | None:
         raw = await house.redis.get(key)
@@ -126,10 +126,48 @@ async def test_progress_is_told_and_taken_back(house: House) -> None:
         telling.report(Report(0.5, "half"))
         found = await until(seen)
         assert found is not None
-        assert (found.attempt, found.fraction, found.message, found.at) == (3, 0.5, "half", 1000)
+        assert (found.fraction, found.message, found.at) == (0.5, "half", 1000)
         assert await house.redis.ttl(key) > 0
         house.tellings.end(telling, lost=False, final=False)
     assert await seen() is None
+
+
+async def test_an_attempt_takes_back_its_own_progress_only(house: House) -> None:
+    """As where a worker drains, and another goes on with the job at once."""
+    async with house.running():
+        first, second = house.tellings.begin("job", 1), house.tellings.begin("job", 2)
+        keys = [house.topology.progress("job", attempt) for attempt in (1, 2)]
+
+        async def there() -> list[bytes | None]:
+            return [await house.redis.get(key) for key in keys]
+
+        async def both() -> bool:
+            return None not in await there()
+
+        for each in (first, second):
+            each.report(Report(0.5))
+        await until(both)
+        house.tellings.end(first, lost=False, final=False)
+
+        async def gone() -> bool:
+            return (await there())[0] is None
+
+        await until(gone)
+        assert (await there())[1] is not None
+
+
+async def test_what_the_server_has_does_not_stay_in_memory(house: House) -> None:
+    async with house.running():
+        telling = house.tellings.begin("job", 1)
+        for number in range(150):
+            telling.output.write(b"%9d\n" % number)
+        await house.tellings.finish(telling)
+        assert len(telling.output._tail) == 100
+        assert telling.output.text().endswith("149\n")
+        telling.output.write(b"more\n")
+        await house.tellings.finish(telling)
+    assert (await house.output("job")).endswith(b"149\nmore\n")
+    assert len(await house.output("job")) == 1505
 
 
 async def test_while_the_server_is_away_the_last_output_waits_in_memory(house: House) -> None:
@@ -170,12 +208,12 @@ async def test_who_has_been_followed_by_another_says_no_more(house: House) -> No
         live.report(Report(0.5))
 
         async def told() -> bool:
-            return bool(await house.redis.exists(house.topology.progress("job")))
+            return bool(await house.redis.exists(house.topology.progress("job", 2)))
 
         await until(told)
         house.tellings.end(stale, lost=True, final=False)
     assert await house.output("job") == b"first second"
-    assert await house.redis.exists(house.topology.progress("job"))
+    assert await house.redis.exists(house.topology.progress("job", 2))
 
 
 async def test_a_restart_of_the_server_is_outlived(
