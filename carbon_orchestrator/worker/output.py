@@ -35,7 +35,7 @@ class OutputTail:
             return start, bytes(self._tail[start - first : start - first + most])
 
     def release(self, offset: int) -> None:
-        """Those who follow have all before the offset: of that, only what the record needs stays."""
+        """All before the offset is told: of that, only what the record needs stays."""
         with self._lock:
             spare = min(offset - self.total, -self._limit) + len(self._tail)
             if spare > 0:
