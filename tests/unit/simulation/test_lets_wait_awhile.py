@@ -51,9 +51,9 @@ def test_error_0(region: str, rule: str, kind: str) -> None:
     config = msgspec.structs.replace(IDEAL, policy=policy)
     ahead = forecasts.perfect(trace, span(jobs, trace, config).steps)
     grid = TraceGrid(trace, ahead, Bands.of(config.threshold), points=False)
-    began = time.perf_counter()
+    began = time.process_time()
     fates = simulate(jobs, [grid], Setup(config=config, pools=FAST_ONLY))
-    took = time.perf_counter() - began
+    took = time.process_time() - began
     table = json.loads((folder / "lwa_table.json").read_text())["scenario_II_ml_project"][region]
     # Both of one power, so that slots x intensity are emissions.
     unit = jobs[0].energy_mj / (jobs[0].length_ms // SLOT) / 3600
@@ -62,4 +62,4 @@ def test_error_0(region: str, rule: str, kind: str) -> None:
     published = table["configs"][f"{rule}|{kind}"]["saving_pct_error_0"]
     assert saved == pytest.approx(published, abs=0.01)
     assert sum(fate.missed for fate in fates) == 0
-    assert took < 20
+    assert took < 30  # of processor time; some 5 s on an idle core
