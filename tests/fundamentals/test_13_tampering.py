@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import gzip
+import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
