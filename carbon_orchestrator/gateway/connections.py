@@ -145,7 +145,10 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What is no HTTP, or too long, is neither logged nor sent back: there may be a key in
-        it. A fault of ours, outside of what answers requests, is logged."""
+        it. A fault of ours, outside of what answers requests, is logged. Raises ConnectionError,
+        which ends the connection, where an answer is on its way."""
+        if request.writer.output_size:
+            raise ConnectionResetError("the answer is broken off") from exc
         if status >= 500:
             log.error("answering failed", exc_info=exc)
             response = problem(status, "internal-error", "an error on our side; it has been logged")

@@ -82,7 +82,8 @@ def fault(error: Exception) -> Refused:
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns whatever a handler raises into a problem response."""
+    """Turns whatever a handler raises into a problem response. Where an answer is on its way
+    already, it is broken off: ConnectionResetError."""
     try:
         return await handler(request)
     except web.HTTPRequestEntityTooLarge as error:
@@ -101,4 +102,6 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         refusal = fault(error)
         if refusal is INTERNAL:
             log.exception("request failed", method=request.method, path=request.path)
+        if request.writer.output_size:
+            raise ConnectionResetError("the answer is broken off") from error
         return refused(refusal)

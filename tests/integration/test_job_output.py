@@ -19,6 +19,7 @@ from deployment import LOW, Deploy, Deployment
 
 from carbon_orchestrator.clock import GridClock, parse_time
 from carbon_orchestrator.config import JobType, Limits
+from carbon_orchestrator.gateway import logs
 from streams.testing import until
 
 
@@ -242,6 +243,36 @@ async def test_followers_are_let_go_when_the_gateway_stops(house: Deployment) ->
             await answer.content.read()
     house.parts.remove(house.gateways[0])
     (house.data / "go-on").touch()
+
+
+async def test_an_answer_that_fails_on_its_way_is_broken_off(
+    house: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is said in the midst of it that would be taken for output."""
+    job_id = await house.post("talk", urgency="urgent")
+    await says(house, job_id, "begins")
+    found = logs.pieces
+
+    def once(*reply: Any) -> Any:
+        monkeypatch.setattr(logs, "pieces", failing)
+        return found(*reply)
+
+    def failing(*_: Any) -> Any:
+        raise RuntimeError("as told")
+
+    monkeypatch.setattr(logs, "pieces", once)
+    monkeypatch.setattr(logs, "ENTRIES", 1)
+    port = house.base.rpartition(":")[2]
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(f"GET /jobs/{job_id}/logs HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert body == b"11\r\nattempt 1 begins\n\r\n", "and no chunk says that it was all"
+    (house.data / "go-on").touch()
+    house.release()
 
 
 CONFIG = """
