@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -100,3 +100,9 @@ async def log_bounds(redis: Redis, topology: Topology, job_id: str) -> tuple[int
         for command in bounds_reading(topology.output(job_id)):
             pipeline.execute_command(*command)
         return bounds(*await pipeline.execute())
+
+
+def on_record(job: Mapping[str, Any]) -> bytes:
+    """The ends of all attempts' output, as the job's record has them: all there is of a job that
+    has ended and of whose output no more was kept."""
+    return "".join(run.get("output", "") for run in job["runs"]).encode()

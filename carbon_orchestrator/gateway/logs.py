@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import codecs
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from carbon_orchestrator.gateway.guard import over
 from carbon_orchestrator.gateway.jobs import Jobs
-from carbon_orchestrator.gateway.log_tail import ENTRIES, LogTail, Read, log_bounds
+from carbon_orchestrator.gateway.log_tail import ENTRIES, LogTail, Read, log_bounds, on_record
 from carbon_orchestrator.gateway.problems import problem
 from carbon_orchestrator.lifecycle import TERMINAL
 from carbon_orchestrator.runtime import Runtime
@@ -72,7 +72,7 @@ class Logs:
         try:
             with over(request).cut():
                 if kept is None and job["state"] in TERMINAL:
-                    await write(Piece(job["attempts"], offset, _on_record(job)[offset:]))
+                    await write(Piece(job["attempts"], offset, on_record(job)[offset:]))
                 elif follow == "true":
                     await self._follow(job["id"], offset, write)
                 else:
@@ -162,9 +162,3 @@ class _Lines:
         held, self._held = self._held, 0
         self._decoder.reset()
         await self._tell(self._last.writer, self._last.end - held, self._last.end, text)
-
-
-def _on_record(job: Mapping[str, Any]) -> bytes:
-    """The ends of all attempts' output, as the record has them: of jobs of whose output no more
-    was kept."""
-    return "".join(run.get("output", "") for run in job["runs"]).encode()

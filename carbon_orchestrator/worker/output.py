@@ -41,6 +41,11 @@ class OutputTail:
             if spare > 0:
                 del self._tail[:spare]
 
+    @property
+    def whole(self) -> bool:
+        """Whether `text` is all that was written, to the byte."""
+        return self.total <= self._limit and self.text().encode() == self._tail
+
     def text(self) -> str:
         """The tail as text; bytes that are not UTF-8 become U+FFFD."""
         with self._lock:

@@ -32,6 +32,9 @@ _ENDING = 1.0  # seconds that the end of an attempt waits for its last output to
 _ROUND, _CALL = 1 << 20, 1 << 20
 #: What belongs to a running job is kept so long beyond the last renewal, and renewed so often, s.
 _PROGRESS_KEPT, _OUTPUT_KEPT, _RENEWED = 3600, 30 * 86400, 900.0
+#: Output that is on the job's record, too, is there for those who follow only, s. A log takes 4 KiB
+#: of the server's memory however little is in it.
+_ON_RECORD_KEPT = 600
 #: What is left of ended attempts while the server is away: their output, and what to tidy up.
 _MOST_LEFT, _MOST_CLOSED = 100, 100_000
 
@@ -216,7 +219,9 @@ class Tellings:
                 if each.told is not None:
                     pipeline.delete(self._topology.progress(each.job_id, each.attempt))
                 if each.final and each.written:
-                    pipeline.expire(self._topology.output(each.job_id), self._retention)
+                    on_record = each.attempt == 1 and each.output.whole
+                    kept = min(self._retention, _ON_RECORD_KEPT) if on_record else self._retention
+                    pipeline.expire(self._topology.output(each.job_id), kept)
             if pipeline.command_stack:
                 await pipeline.execute()
         for each, progress in told:

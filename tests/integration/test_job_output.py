@@ -195,7 +195,33 @@ async def test_where_no_output_is_kept_its_end_is_on_record(deploy: Deploy) -> N
     await house.reach(job_id, "completed")
     assert await text(house, job_id) == '{"a": 1}'
     assert await text(house, job_id, "?follow=true&offset=4") == ": 1}"
-    assert (await house.job(job_id))["log"] is None
+    assert (await house.job(job_id))["log"] == {"bytes": 8, "from": 0}
+
+
+async def test_output_that_is_whole_on_record_outlives_its_log(house: Deployment) -> None:
+    (house.data / "go-on").touch()
+    house.release()
+    job_id = await house.post("talk", urgency="urgent")
+    await house.reach(job_id, "completed")
+
+    async def shown() -> tuple[str, str, str, Any]:
+        async with following(house, job_id, "&offset=8", Accept="application/x-ndjson") as answer:
+            lines = [json.loads(line) async for line in answer.content if line.strip()]
+        assert {line["attempt"] for line in lines} == {1}
+        assert (lines[0]["offset"], lines[-1]["end"]) == (8, job_bytes)
+        rest = "".join(line["text"] for line in lines)
+        whole, part = await text(house, job_id), await text(house, job_id, "?offset=20")
+        return whole, part, rest, (await house.job(job_id))["log"]
+
+    job_bytes = (await house.job(job_id))["log"]["bytes"]
+    before = await shown()
+
+    async def short_lived() -> bool:
+        return bool(0 < await house.redis.ttl(house.topology.output(job_id)) <= 600)
+
+    await until(short_lived)
+    await house.redis.delete(house.topology.output(job_id))
+    assert await shown() == before
 
 
 async def test_a_silent_job_has_an_empty_log_and_leaves_nothing(house: Deployment) -> None:

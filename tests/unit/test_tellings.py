@@ -111,7 +111,24 @@ async def test_the_end_waits_for_the_last_output(house: House) -> None:
         await house.tellings.finish(telling)
         assert await house.output("job") == b"last words"
         house.tellings.end(telling, lost=False, final=True)
-    assert 0 < await house.redis.ttl(house.topology.output("job")) <= 7 * 86400
+    ttl = await house.redis.ttl(house.topology.output("job"))
+    assert 0 < ttl <= 600, "the record has it, too"
+
+
+@pytest.mark.parametrize(
+    ("attempt", "output"),
+    [(2, b"short"), (1, b"x" * 101), (1, b"\xff"), (1, b"\xf0\x9f\x98")],
+)
+async def test_output_that_the_record_does_not_have_whole_stays_as_long_as_it(
+    house: House, attempt: int, output: bytes
+) -> None:
+    async with house.running():
+        telling = house.tellings.begin("job", attempt)
+        telling.output.write(output)
+        await house.tellings.finish(telling)
+        house.tellings.end(telling, lost=False, final=True)
+    ttl = await house.redis.ttl(house.topology.output("job"))
+    assert 6 * 86400 < ttl <= 7 * 86400
 
 
 async def test_progress_is_told_and_taken_back(house: House) -> None:
