@@ -45,12 +45,16 @@ def submit_file(
     except KeyboardInterrupt:
         raise Failure(f"{told.summary()}; {_again(name, key)}", INTERRUPTED) from None
     if patience is not None and told.ids:
+        if told.counts["refused"]:
+            output.hint(f"{told.summary()}; {told.remedy(name, key)}")
         return max(told.status(), _wait(client, told.ids, patience, json))
     if told.halted is not None:
         raise Failure(
             f"{told.summary()}: {told.halted}; {_again(name, key)}", status_of(told.halted)
         )
     output.hint(told.summary())
+    if told.counts["refused"]:
+        output.hint(told.remedy(name, key))
     return told.status()
 
 
@@ -82,6 +86,7 @@ class Told:
         self.counts = Counter[str]()
         self.ids: list[str] = []
         self.halted: OrchestratorError | None = None
+        self._moved = False
 
     def tell(self, number: int, each: Submitted) -> None:
         """Of the job on this line."""
@@ -97,6 +102,7 @@ class Told:
         assert error is not None
         halts = status_of(error) != USAGE
         self.counts["unsent" if halts else "refused"] += 1
+        self._moved = self._moved or error.kind == "idempotency-key-reused"
         if halts:
             self.halted = self.halted or error
         if self._json:
@@ -114,6 +120,20 @@ class Told:
         if self.halted is not None:
             return status_of(self.halted)
         return USAGE if self.counts["refused"] else DONE
+
+    def remedy(self, name: str, key: str) -> str:
+        """What to do about those that were refused."""
+        if self._moved:
+            return (
+                f"under --idempotency-key {key} jobs go by their place in the file: have these"
+                " lines changed, or moved because others were taken out? Mend lines where they"
+                " stand, or send new jobs under a new key"
+            )
+        where = "them all" if name == "-" else "the whole file"
+        return (
+            f"mend what was refused where it stands, and send {where} again with"
+            f" --idempotency-key {key}: no job is made twice"
+        )
 
     def summary(self) -> str:
         """How many of what."""

@@ -114,9 +114,10 @@ _BY_STATUS: Mapping[int, type[OrchestratorError]] = {
     409: Conflict,
 }
 _REMEDIES = {
-    "key-needed": "; give one as api_key= or in $CARBON_API_KEY",
-    "invalid-key": "; look at api_key= or $CARBON_API_KEY, or ask the operator for a new one",
-    "idempotency-key-reused": " (key=), or none",
+    "key-needed": "; give one in $CARBON_API_KEY, as api_key= or in an --api-key-file",
+    "invalid-key": "; look at $CARBON_API_KEY, api_key= or the --api-key-file, or ask the operator"
+    " for a new one",
+    "idempotency-key-reused": ", or none",
 }
 _UNAVAILABLE = (502, 503, 504)
 _ABOUT_THE_JOB = (400, 413, 415, 422)

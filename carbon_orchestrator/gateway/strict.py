@@ -6,16 +6,18 @@ import difflib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from carbon_orchestrator.events import JobSubmitted
+from carbon_orchestrator.events import JobSubmitted, Urgency
 
 _DEEPEST = 64
 _OURS = ("job_id", "submitted_at")
+_URGENCIES = ", ".join(get_args(Urgency)[:-1]) + f" or {get_args(Urgency)[-1]}"
 _UNKNOWN = "Object contains unknown field `"
 _MISSING = "Object missing required field `"
+_NO_CHOICE = "Invalid enum value "
 
 
 class Submission(JobSubmitted, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +117,9 @@ def wrong(said: str, known: Sequence[str] = FIELDS) -> WrongField:
     text, _, path = said.partition(" - at `$")
     if text.startswith(_MISSING):
         return WrongField(said, text.removeprefix(_MISSING).rstrip("`"))
+    if text.startswith(_NO_CHOICE) and path == ".urgency`":
+        given = text.removeprefix(_NO_CHOICE)
+        return WrongField(f"an urgency is {_URGENCIES}, not {given[:64]}", "urgency")
     if not text.startswith(_UNKNOWN):
         return WrongField(said, path.strip("`.") or text)
     field = text.removeprefix(_UNKNOWN).rstrip("`")[:64]

@@ -50,9 +50,26 @@ def test_the_wrong_lines_are_told_by_number_and_the_others_taken(cli: Cli, tmp_p
     assert [line.split(":")[0] for line in told[:3]] == ["line 2", "line 4", "line 5"]
     assert "hello" in told[0], "what would have been right"
     assert "deadline" in told[2]
-    assert told[3:] == ["2 submitted, 3 refused"]
+    assert told[3] == "2 submitted, 3 refused"
     jobs = jobs_of(cli, "lines")
     assert sorted(each["id"] for each in jobs) == sorted(done.stdout.split())
+
+
+def test_what_was_refused_is_mended_and_nothing_made_twice(cli: Cli, tmp_path: Path) -> None:
+    right = {"type": "hello", "project": "mended"}
+    wrong = {**right, "urgency": "flexibel"}
+    file = ndjson(tmp_path / "jobs.ndjson", right, wrong, {**right, "payload": {"n": 3}})
+    first = cli("submit", "--file", file)
+    assert "an urgency is urgent, normal or flexible, not 'flexibel'" in first.stderr
+    key = first.stderr.rpartition("--idempotency-key ")[2].split(":")[0]
+    ndjson(tmp_path / "jobs.ndjson", right, right, {**right, "payload": {"n": 3}})
+    second = cli("submit", "--file", file, "--idempotency-key", key)
+    assert (second.returncode, second.stderr) == (0, "1 submitted, 2 there already\n")
+    assert len(jobs_of(cli, "mended")) == 3
+    ndjson(tmp_path / "jobs.ndjson", right, {**right, "payload": {"n": 3}})
+    moved = cli("submit", "--file", file, "--idempotency-key", key)
+    assert moved.returncode == 2
+    assert "line 2" in moved.stderr and "by their place in the file" in moved.stderr
 
 
 def test_the_same_file_again_makes_what_is_missing(cli: Cli, tmp_path: Path) -> None:
