@@ -107,11 +107,11 @@ class Tellings:
     async def finish(self, telling: Telling) -> None:
         """The attempt is over, and is about to be recorded: whoever sees its end is to find its
         output, so wait for that a little."""
-        deadline = time.monotonic() + _ENDING
-        while self._has_output(telling) and (left := deadline - time.monotonic()) > 0:
-            self._wanted.set()
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._round_over.wait(), left)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_ENDING):
+                while self._has_output(telling):
+                    self._wanted.set()
+                    await self._round_over.wait()
 
     def end(self, telling: Telling, *, lost: bool, final: bool) -> None:
         """The attempt is over. `lost`: it counts no more, as another has taken its place;
