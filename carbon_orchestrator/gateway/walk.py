@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
@@ -18,9 +19,11 @@ from streams.event import entry_order
 from streams.history import ARCHIVED, BEGIN, History, last_of_ms
 from streams.lines import RawEntry
 
-#: Entries, and bytes of them, that are looked at in one go. In the archive a file is read from its
-#: beginning besides.
-BUDGET, BUDGET_BYTES = 10_000, 32 << 20
+#: Entries, and bytes of them, that are looked at in one go, and the seconds after which no more is
+#: begun: in the archive a file is read from its beginning besides, for each thing that is sought.
+BUDGET, BUDGET_BYTES, BUDGET_SECONDS = 10_000, 32 << 20, 3.0
+#: Bytes that are looked at in a row, or an entry where that has more, before others have their turn.
+_TURN_BYTES = 64 << 10
 _SUBMISSIONS = ("jobs.urgent", "jobs")
 _UNREADABLE = "older events are in an archive that this gateway cannot read; see `replay`"
 
@@ -68,6 +71,8 @@ class Walk:
             or each.finds in self._reached.missing
         ]
         self._looked_at = self._bytes = 0
+        self._now = asyncio.get_running_loop().time
+        self._until = self._now() + BUDGET_SECONDS
         self._archived: Mapping[str, str] | None = None  # of an archive that cannot be read
         self.found: list[Occurrence] = []
         self.next: str | None = None
@@ -109,10 +114,14 @@ class Walk:
         after = {name: self._after(name) for name in streams}
         end = None if until is None else last_of_ms(until)
         entries = self._history.merged(streams, after, end)
+        turn = _TURN_BYTES
         try:
             async for name, entry_id, fields in entries:
                 self._looked_at += 1
-                self._bytes += sum(map(len, fields))
+                self._bytes += (size := sum(map(len, fields)))
+                if (turn := turn - size) < 0:
+                    turn = _TURN_BYTES
+                    await asyncio.sleep(0)
                 found = self._look(name, (entry_id, fields))
                 self._reached = _Reached(*entry_order(entry_id), self._names.index(name))
                 if self._found(found) or self._enough(limit):
@@ -126,7 +135,8 @@ class Walk:
 
     def _enough(self, limit: int) -> bool:
         looked = self._looked_at >= BUDGET or self._bytes >= BUDGET_BYTES
-        return looked or len(self.found) >= limit
+        late = self._looked_at > 0 and self._now() >= self._until
+        return looked or late or len(self.found) >= limit
 
     def _after(self, name: str) -> str:
         """The id up to which the stream has been looked at."""

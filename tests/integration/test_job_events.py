@@ -153,6 +153,11 @@ async def test_a_request_looks_at_so_many_entries_and_no_more(
     assert [each for part in parts for each in part["events"]] == whole[0]["events"]
     assert places(whole[0]["events"]) == await recorded(house, waiting)
     assert len(whole[0]["events"]) == 5
+    monkeypatch.setattr(walk, "BUDGET", 10_000)
+    monkeypatch.setattr(walk, "BUDGET_SECONDS", 0.0)
+    late = await house.http("GET", f"/jobs/{waiting}/events")
+    assert len(late.body["events"]) <= 1
+    assert late.body["next"], "it goes on, however slow the way"
 
 
 async def test_what_is_archived_is_told_too_and_said_to_be_missing_without_the_archive(
