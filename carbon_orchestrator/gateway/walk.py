@@ -22,7 +22,7 @@ from streams.lines import RawEntry
 #: Entries, and bytes of them, that are looked at in one go, and the seconds after which no more is
 #: begun: in the archive a file is read from its beginning besides, for each thing that is sought.
 BUDGET, BUDGET_BYTES, BUDGET_SECONDS = 10_000, 32 << 20, 3.0
-#: Bytes that are looked at in a row, or an entry where that has more, before others have their turn.
+#: Bytes that are looked at in a row, or an entry that has more, before others have their turn.
 _TURN_BYTES = 64 << 10
 _SUBMISSIONS = ("jobs.urgent", "jobs")
 _UNREADABLE = "older events are in an archive that this gateway cannot read; see `replay`"

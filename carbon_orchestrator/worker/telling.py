@@ -144,7 +144,7 @@ class Tellings:
         try:
             async with asyncio.timeout(5):
                 await self._round()
-                while self._left:
+                while self._left or self._closed:
                     await self._round()
         except Exception as error:
             log.info("what jobs wrote last was not kept", error=str(error))

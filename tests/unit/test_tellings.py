@@ -173,6 +173,22 @@ async def test_an_attempt_takes_back_its_own_progress_only(house: House) -> None
         assert (await there())[1] is not None
 
 
+async def test_after_very_many_nothing_is_left_when_the_worker_stops(house: House) -> None:
+    async with house.running():
+        told = [house.tellings.begin(f"job-{number}", 1) for number in range(2500)]
+        for telling in told:
+            telling.report(Report(0.5))
+
+        async def seen() -> bool:
+            return all(each.told is not None for each in told)
+
+        await until(seen)
+        for telling in told:
+            house.tellings.end(telling, lost=False, final=True)
+    keys = [house.topology.progress(f"job-{number}", 1) for number in range(2500)]
+    assert await house.redis.exists(*keys) == 0
+
+
 async def test_what_the_server_has_does_not_stay_in_memory(house: House) -> None:
     async with house.running():
         telling = house.tellings.begin("job", 1)
