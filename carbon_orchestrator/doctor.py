@@ -323,9 +323,9 @@ async def gather(redis: Redis, topology: Topology, config: Config) -> Facts:
     silence_ms = max(LIVE_MS, round(config.lease_s * 1000))
     groups = [
         msgspec.structs.replace(state, stream=name(state.stream))
-        for streams in topology.groups.values()
+        for group, streams in topology.groups.items()
         for stream in streams
-        for state in await _asked(group_states(redis, stream, silence_ms)) or ()
+        for state in await _states(redis, stream, group, silence_ms)
     ]
     fields: Any = await redis.hgetall(topology.clock)
     clock = from_fields(fields)
@@ -362,6 +362,14 @@ async def gather(redis: Redis, topology: Topology, config: Config) -> Facts:
         signal_silence=None if silent is None else silent.decode("utf-8", "replace"),
         signal_max_age_ms=milliseconds(config.threshold.max_age),
     )
+
+
+async def _states(redis: Redis, stream: str, group: str, silence_ms: int) -> list[GroupState]:
+    """Its groups; where nobody has read it ever, all that is in it waits for `group`."""
+    states: list[GroupState] | None = await _asked(group_states(redis, stream, silence_ms))
+    if states == [] and (waiting := await _asked(redis.xlen(stream))):
+        return [GroupState(stream, group, waiting, 0, 0, 0)]
+    return states or []
 
 
 def _server_name(info: Mapping[str, Any]) -> str | None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from carbon_orchestrator.cli.charts import Bounds
 from carbon_orchestrator.cli.output import STATES, Column
 from carbon_orchestrator.cli.quantities import duration, energy, mass, moment, percent, until
 from carbon_orchestrator.clock import parse_time
@@ -67,7 +68,9 @@ def _briefly(time: str, now: str) -> str:
 
 def clock_note(grid: Mapping[str, Any]) -> str:
     """The grid's time, its intensity and where it comes from, in one line."""
-    return f"{time_note(grid)}; {intensity_note(grid)}"
+    speed = grid["clock"]["speed"]
+    pace = "" if speed == 1 else f" (an hour of it takes {duration(3_600_000 / speed)})"
+    return f"{time_note(grid)}{pace}; {intensity_note(grid)}"
 
 
 def time_note(grid: Mapping[str, Any]) -> str:
@@ -82,7 +85,10 @@ def intensity_note(grid: Mapping[str, Any]) -> str:
     if grid.get("intensity") is None:
         return "no carbon signal"
     text = f"{grid['intensity']:.0f} gCO2e/kWh"
-    text += f" ({grid['band']})" if grid.get("band") else " (too old to be used)"
+    band = grid.get("band")
+    # A band is left only when its limit is passed by a margin.
+    still = band and Bounds(grid.get("low"), grid.get("high")).band(grid["intensity"]) != band
+    text += f" ({'still ' if still else ''}{band})" if band else " (too old to be used)"
     return text + (", SIMULATED" if grid.get("simulated") else f", {grid['source']}")
 
 

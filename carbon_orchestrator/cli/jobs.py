@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from carbon_orchestrator.cli import following, job_text, output
-from carbon_orchestrator.cli.faults import NOT_WELL, USAGE, Failure
+from carbon_orchestrator.cli.faults import DONE, NOT_WELL, USAGE, Failure
 from carbon_orchestrator.cli.gateway_options import (
     DEFAULT_URL,
     ApiKeyFile,
@@ -17,6 +17,7 @@ from carbon_orchestrator.cli.gateway_options import (
 )
 from carbon_orchestrator.cli.output import Json
 from carbon_orchestrator.cli.submit import head
+from carbon_orchestrator.client.errors import Conflict, NotFound
 from carbon_orchestrator.lifecycle import STATES
 
 _PAGE = 500
@@ -130,24 +131,40 @@ def job(
 
 
 def cancel(
-    job_id: str, /, *, json: Json = False, url: Url = DEFAULT_URL, api_key_file: ApiKeyFile = None
-) -> None:
-    """Cancel a job; one that runs is asked to end, then made to.
+    *job_id: str, json: Json = False, url: Url = DEFAULT_URL, api_key_file: ApiKeyFile = None
+) -> int:
+    """Cancel jobs; one that runs is asked to end, then made to.
 
     Parameters
     ----------
     job_id
-        Its id.
+        Its id; there may be several.
     """
+    if not job_id:
+        raise Failure("name the jobs to cancel, by their ids", USAGE)
     client = gateway_client(url, api_key_file)
-    asked = client.cancel(job_id)
-    if asked.state == "cancelled":
-        raise Failure("the job is cancelled already", NOT_WELL)
-    if json:
-        output.write_json(head(asked))
-        return
-    output.write(f"cancellation of {job_id} requested; it was {asked.state}")
-    output.hint(f"see the outcome with: {following.command(job_id, client.url)}")
+    refused = 0
+    for each in job_id:
+        try:
+            asked = client.cancel(each)
+        except (NotFound, Conflict) as error:
+            if len(job_id) == 1:
+                raise
+            refused += 1
+            output.hint(f"{output.printable(each)}: {output.printable(str(error))}")
+            continue
+        if asked.state == "cancelled":
+            if len(job_id) == 1:
+                raise Failure("the job is cancelled already", NOT_WELL)
+            refused += 1
+            output.hint(f"{asked.id}: it is cancelled already")
+        elif json:
+            output.write_json(head(asked))
+        else:
+            output.write(f"cancellation of {asked.id} requested; it was {asked.state}")
+    if len(job_id) == 1 and not json:
+        output.hint(f"see the outcome with: {following.command(job_id[0], client.url)}")
+    return NOT_WELL if refused else DONE
 
 
 def _several(given: list[str] | None) -> str | None:

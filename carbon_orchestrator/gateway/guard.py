@@ -163,7 +163,10 @@ class Guard:
             return refused(missing(*route.scopes))
         if known.project is not None and not route.bound:
             return problem(
-                403, "project-bound", f"this API key is bound to the project {known.project}"
+                403,
+                "project-bound",
+                f"this shows all projects, and this API key is bound to {known.project}:"
+                " /jobs and /emissions show that project's",
             )
         request[_CALLER] = known
         if route.long:

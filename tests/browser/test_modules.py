@@ -129,5 +129,14 @@ async def test_banners_say_what_is_wrong_and_what_it_means(page: Page) -> None:
     assert "No carbon signal (too old)" in none[0][1]
     assert "degraded: from history" in degraded[0][1]
     assert simulated[0][0] == "info"
+    fast = {"no_consumers": [], "carbon": {**well, "simulated": True, "clock": {"speed": 60}}}
+    ((_, said),) = (await run(page, "banners.js", script, [[fast, None]]))[0]
+    assert "60 times faster: an hour of waiting is over in 1 min." in said
     stale = "m.banners(a, null, 5 * 3600000)[0].text"
     assert "5 h old" in await run(page, "banners.js", stale, cases[2][0] | {"no_consumers": []})
+
+
+async def test_reasons_do_not_repeat_the_state(page: Page) -> None:
+    reasons = ["deferred: 368 g/kWh is high", "dispatched on ECO: it is high", "exit code 1", None]
+    said = await run(page, "job_words.js", "a.map(m.plainReason)", reasons)
+    assert said == ["368 g/kWh is high", "it is high", "exit code 1", ""]

@@ -199,3 +199,18 @@ async def test_moves_nothing_once_it_is_there(page: Page) -> None:
     await expect(card(page, "waiting").locator(".value")).to_have_text(re.compile("^[0-9]"))
     moves = await page.evaluate("window.moves")
     assert sum(share for share, _ in moves) < 0.1, moves
+
+
+async def test_a_key_for_one_project_is_shown_what_it_may_see(
+    page: Page, complaints: Complaints
+) -> None:
+    complaints.expected.append("403")
+    said = "this shows all projects, and this API key is bound to vision"
+    refusal = {"type": "urn:carbon-orchestrator:problem:project-bound", "detail": said}
+    for path in ("**/overview", "**/pools"):
+        await page.route(path, lambda route: route.fulfill(status=403, json=refusal))
+    await page.goto("/")
+    await expect(page.locator(".figures .failure")).to_contain_text(said)
+    await expect(card(page, "emitted")).to_be_hidden()
+    await expect(page.locator(".sites table")).to_be_hidden()
+    await expect(page.locator(".carbon .summary")).to_contain_text("gCO₂e/kWh")

@@ -134,6 +134,17 @@ def test_cancel_ends_a_running_job_once(cli: Cli) -> None:
     assert cli("job", "00000000000000000000000000-0").returncode == 1
 
 
+def test_several_are_cancelled_at_once(cli: Cli) -> None:
+    ids = [cli.submitted("sleeper", "--deadline", "9d") for _ in range(2)]
+    unknown = "00000000000000000000000000-0"
+    several = cli("cancel", ids[0], unknown, ids[1])
+    assert several.returncode == 1
+    assert several.stderr.startswith(f"{unknown}: ")
+    assert [line.split()[2] for line in several.stdout.splitlines()] == ids
+    until(lambda: {cli.state(each) for each in ids} == {"cancelled"})
+    assert cli("cancel").returncode == 2
+
+
 def test_report_adds_up_and_names_what_it_rests_on(cli: Cli) -> None:
     cli("submit", "hello", "--urgency", "urgent", "--project", "sums", "--wait")
 

@@ -69,7 +69,8 @@ def test_what_was_refused_is_mended_and_nothing_made_twice(cli: Cli, tmp_path: P
     ndjson(tmp_path / "jobs.ndjson", right, {**right, "payload": {"n": 3}})
     moved = cli("submit", "--file", file, "--idempotency-key", key)
     assert moved.returncode == 2
-    assert "line 2" in moved.stderr and "by their place in the file" in moved.stderr
+    assert "line 2" in moved.stderr
+    assert "by their place in the file" in moved.stderr
 
 
 def test_the_same_file_again_makes_what_is_missing(cli: Cli, tmp_path: Path) -> None:

@@ -36,6 +36,16 @@ def drawn(rows: Any) -> list[str]:
     return ["".join(text for text, _ in row) for row in rows]
 
 
+def test_a_band_that_is_left_later_is_still_that_band_and_a_fast_clock_says_how_fast() -> None:
+    clock = {"now": rfc3339(NOW), "speed": 60.0}
+    grid = {"clock": clock, "intensity": 308, "low": 301, "high": 348, "simulated": True}
+    assert "308 gCO2e/kWh (still low)" in job_text.intensity_note({**grid, "band": "low"})
+    assert "308 gCO2e/kWh (medium)" in job_text.intensity_note({**grid, "band": "medium"})
+    assert "60x (an hour of it takes 1m00s)" in job_text.clock_note({**grid, "band": "low"})
+    clock["speed"] = 1
+    assert "an hour" not in job_text.clock_note({**grid, "band": "low"})
+
+
 # -- charts --------------------------------------------------------------------------------------
 
 

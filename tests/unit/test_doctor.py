@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from redis.asyncio import Redis
 
 from carbon_orchestrator.clock import GridClock
-from carbon_orchestrator.doctor import Check, Facts, examine, expected_consumers
+from carbon_orchestrator.config import Config
+from carbon_orchestrator.doctor import Check, Facts, examine, expected_consumers, gather
 from carbon_orchestrator.topology import Topology
 from streams.inspection import GroupState
 from streams.keys import Partition
@@ -127,3 +129,14 @@ def test_redis_7_0_is_warned_of_half_a_commit_after_an_unclean_restart() -> None
     assert name not in checks(server="Redis", version="7.0.15", aof_rewrites=1)
     assert name not in checks(server="Redis", version="7.2.4")
     assert name not in checks(server="Valkey", version="8.0.1")
+
+
+async def test_what_waits_for_a_role_that_never_was_is_told(
+    redis: Redis, partition: Partition
+) -> None:
+    topology = Topology(partition)
+    await redis.xadd(topology.readers["worker fast"][0], {"type": "job.dispatched"})
+    facts = await gather(redis, topology, Config())
+    checks = {check.name: check.detail for check in examine(facts)}
+    assert "and 1 entries wait for one" in checks["worker fast"]
+    assert "dispatch.fast.urgent: lag 1" in checks["backlog"]

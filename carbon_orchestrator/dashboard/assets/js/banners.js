@@ -26,9 +26,14 @@ export function banners(health, error, now) {
     list.push({ key: "old", tone: "warn", text: `The carbon signal is stale: its latest value is ${duration(now - Date.parse(carbon.since))} old.` });
   }
   if (carbon.simulated) {
-    list.push({ key: "simulated", tone: "info", text: "Simulated carbon data: these intensities are no measurement, and neither is what was emitted or avoided." });
+    list.push({ key: "simulated", tone: "info", text: "Simulated carbon data: these intensities are no measurement, and neither is what was emitted or avoided." + pace(carbon.clock?.speed) });
   }
   return list;
+}
+
+/** Waits are told on the grid's clock: how long they are on one's own. */
+function pace(speed) {
+  return speed > 1 ? ` Its clock runs ${speed} times faster: an hour of waiting is over in ${duration(3_600_000 / speed)}.` : "";
 }
 
 /** Show them, quietly where nothing changed. */

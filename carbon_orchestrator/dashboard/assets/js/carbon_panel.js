@@ -9,7 +9,7 @@ import { watch } from "./live.js";
 const PAST_MS = 24 * 3_600_000;
 const AHEAD_MS = 36 * 3_600_000;
 
-export async function carbonPanel(root, { signal }) {
+export function carbonPanel(root, { signal }) {
   const sentence = h("p", { class: "summary" }, "Asking for the grid’s intensity…");
   const canvas = h("div", { "aria-hidden": "true" });
   const zones = h("select", { id: "zone", onchange: () => refresh() });
@@ -25,9 +25,7 @@ export async function carbonPanel(root, { signal }) {
     h("figure", {}, canvas, legend()),
     details,
   );
-  const show = await carbonChart(canvas, signal);
-  if (signal.aborted) return;
-
+  let show = () => {};
   const known = { carbon: null, history: null, starts: null };
   const errors = new Map();
   const path = (name, more = {}) => {
@@ -85,6 +83,11 @@ export async function carbonPanel(root, { signal }) {
     for (const each of asked) each.refresh();
   }
 
+  // Its library comes while the answers do.
+  carbonChart(canvas, signal).then((made) => {
+    show = made;
+    draw();
+  });
   details.addEventListener("toggle", () => details.open && fillTable());
   const moving = setInterval(draw, 5000); // the line of now
   signal.addEventListener("abort", () => clearInterval(moving));
@@ -126,10 +129,16 @@ export function chartModel({ carbon, history, starts }, now) {
   };
 }
 
+/** A band is left only when its limit is passed by a margin. */
+function still({ intensity: value, band, low, high }) {
+  const within = { low: value <= low, medium: value > low && value < high, high: value >= high };
+  return within[band] ? "" : "still ";
+}
+
 function inWords(carbon, starts, now) {
   if (carbon.intensity === undefined) return `There is no value for ${carbon.zone} yet: ${carbon.unusable ?? "the signal has said nothing"}.`;
   const parts = [
-    `Now ${intensity(carbon.intensity)} ${UNIT} in ${carbon.zone}${carbon.band ? `, which is ${carbon.band}` : ""} (${carbon.kind}${carbon.estimated ? ", estimated" : ""}, from ${carbon.source}${carbon.simulated ? ", simulated" : ""}).`,
+    `Now ${intensity(carbon.intensity)} ${UNIT} in ${carbon.zone}${carbon.band ? `, which is ${still(carbon)}${carbon.band}` : ""} (${carbon.kind}${carbon.estimated ? ", estimated" : ""}, from ${carbon.source}${carbon.simulated ? ", simulated" : ""}).`,
   ];
   const ahead = (carbon.forecast ?? []).filter((each) => ms(each.time) > now && ms(each.time) <= now + PAST_MS);
   if (ahead.length) {

@@ -33,8 +33,10 @@ const simulated = (emissions) => (emissions.simulated ? ", simulated" : "");
 
 function avoided({ emissions }) {
   const { avoided_ug: ug, baseline_ug: all } = emissions;
-  const share = all ? `${percent(Math.abs(ug) / all)} ${ug < 0 ? "more" : "less"} than` : "against";
-  return { value: grams(ug), more: `${share} ${emissions.baseline}`, tone: ug < 0 ? "warn" : ug > 0 ? "good" : "" };
+  const share = all ? ug / all : 0;
+  const even = Math.abs(share) < 0.0005; // what would be told as 0 %
+  const told = !all ? "against" : even ? "as much as" : `${percent(Math.abs(share))} ${ug < 0 ? "more" : "less"} than`;
+  return { value: grams(ug), more: `${told} ${emissions.baseline}`, tone: even ? "" : ug < 0 ? "warn" : "good" };
 }
 
 function oldest({ oldest_wait: wait }) {

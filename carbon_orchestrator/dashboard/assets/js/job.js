@@ -8,7 +8,7 @@ import { jobEvents } from "./job_events.js";
 import { jobOutput } from "./job_output.js";
 import { jobRuns } from "./job_runs.js";
 import { jobSteps } from "./job_steps.js";
-import { headline } from "./job_words.js";
+import { headline, plainReason } from "./job_words.js";
 import { CHANGES } from "./jobs_table.js";
 import { watch } from "./live.js";
 
@@ -78,7 +78,7 @@ function nowPanel(root) {
     if (badge.dataset.state !== job.state) replace(badge, state(job.state));
     badge.dataset.state = job.state;
     replace(sentence, headline(job));
-    text(reason, job.reason ?? "");
+    text(reason, plainReason(job.reason));
     reason.hidden = !job.reason;
     showProgress(job, progress, bar, told);
     replace(facts, factsOf(job));

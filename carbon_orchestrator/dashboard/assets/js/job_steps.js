@@ -1,7 +1,7 @@
 // A job's timeline as an ordered list: what happened, why, and by which numbers.
 import { h, keyed, replace, text } from "./dom.js";
 import { fullTime, time, when } from "./format.js";
-import { happened, numbers } from "./job_words.js";
+import { happened, numbers, plainReason } from "./job_words.js";
 
 /** Gives `show(job)`. */
 export function jobSteps(root) {
@@ -20,7 +20,7 @@ export function jobSteps(root) {
         const [head, reason, facts] = node.children;
         text(head.firstChild, happened(step));
         replace(head.lastChild, h("span", { title: fullTime(step.at) }, `${time(step.at)} UTC`), " · ", when(step.at));
-        text(reason, step.reason ?? "");
+        text(reason, plainReason(step.reason));
         reason.hidden = !step.reason;
         replace(facts, numbers(step).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value))));
         facts.hidden = !facts.children.length;

@@ -53,6 +53,9 @@ const HAPPENED = {
   lost: "Lost: its workers died", interrupted: "Interrupted: its worker was stopped",
 };
 
+/** A reason without the words that its state or step says already. */
+export const plainReason = (reason) => (reason ?? "").replace(/^(deferred|dispatched on (FAST|ECO)): /, "");
+
 /** What a step of the timeline is called. */
 export function happened(step) {
   return HAPPENED[step.event] ?? step.event;

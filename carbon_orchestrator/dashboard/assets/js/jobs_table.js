@@ -2,6 +2,7 @@
 import { cancelJob, ENDED } from "./cancel.js";
 import { h, keyed, replace, text } from "./dom.js";
 import { energy, grams, percent, pool, state, time, when } from "./format.js";
+import { plainReason } from "./job_words.js";
 
 /** What changes a list of jobs. */
 export const CHANGES = [
@@ -111,5 +112,5 @@ export function because(job) {
     return parts.filter(Boolean).join(" · ");
   }
   if (job.state === "completed" && job.emissions_ug !== undefined) return `${grams(job.emissions_ug)} CO₂e, ${energy(job.energy_mj)}`;
-  return job.reason ?? "";
+  return plainReason(job.reason);
 }

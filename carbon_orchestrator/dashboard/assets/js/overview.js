@@ -7,6 +7,7 @@ import { h, replace, text } from "./dom.js";
 import { onHealth } from "./health.js";
 import { watch } from "./live.js";
 
+const BOUND = "project-bound";
 const CHANGES = [
   "job.submitted", "job.deferred", "job.dispatched", "job.started", "job.completed", "job.failed",
   "job.suspended", "job.cancelled", "job.rejected", "emissions.recorded", "emissions.settled", "pool.scaled",
@@ -28,7 +29,7 @@ export async function open(root, { signal }) {
   shown(path, dataPath(path), "The streams cannot be told", (show, fail) =>
     onHealth((health, error) => {
       if (health?.streams) show(health);
-      else if (health) fail(new Error("this API key may not see all there is"));
+      else if (health) fail(Object.assign(new Error("this API key may not see all there is"), { kind: BOUND }));
       else if (error) fail(new Error(error));
     }, signal));
 
@@ -36,20 +37,26 @@ export async function open(root, { signal }) {
   replace(recent, h("div", { class: "head" }, h("h2", {}, "Latest jobs"), h("a", { href: "#/jobs" }, "All jobs")), jobs);
   const tables = import("./jobs.js").then((module) => module.recentJobs(jobs, { signal }));
   tables.catch(() => replace(jobs, h("p", { class: "failure" }, "The latest jobs cannot be shown.")));
-  await carbonPanel(carbon, { signal });
+  carbonPanel(carbon, { signal });
 }
 
-/** `follow(show, fail)`: while there is an error, `section` says so below what it last showed. */
+/** `follow(show, fail)`: while there is an error, `section` says so below what it last showed; where
+ * the key is not for it, in its place. */
 function shown(section, show, says, follow) {
   const failure = h("p", { class: "failure", hidden: true });
   section.append(failure);
+  const concealed = (yes) => {
+    for (const child of section.children) if (child !== failure && child.className !== "head") child.hidden = yes;
+  };
   follow(
     (data) => {
       failure.hidden = true;
+      concealed(false);
       show(data);
     },
     (error) => {
       failure.hidden = false;
+      concealed(error.kind === BOUND);
       text(failure, `${says}: ${error.constructor === Error ? error.message : words(error)}.`);
     },
   );
