@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from aiohttp import web
 
+from carbon_orchestrator.events import JobSubmitted
 from carbon_orchestrator.gateway import server_sent
 from carbon_orchestrator.gateway.occurrence import Occurrence
 from carbon_orchestrator.gateway.position import Place, Position, Positions
@@ -121,7 +122,9 @@ class Subscriber:
         if self._wanted.project is None:
             return {}
         for each in _all(some):
-            if each.job is not None and each.project is not None:
+            # A submission may name any job: whose that is, its record says.
+            claimed = isinstance(each.event, JobSubmitted)
+            if each.job is not None and each.project is not None and not claimed:
                 self._projects.note(each.job, each.project)
         return await self._projects.of(
             each.job

@@ -523,6 +523,28 @@ async def test_a_bound_key_hears_of_its_project_only(deploy: Deploy) -> None:
     assert "secret" not in str(letter["data"])
 
 
+async def test_to_claim_a_job_is_not_to_have_it(deploy: Deploy) -> None:
+    """Who publishes to the streams may name any job, and any project."""
+    house = deploy()
+    keys = Keys(house)
+    bound = await keys.make("read", "submit", project="mine")
+    operate = await keys.make("operate", "submit")
+    await house.gateway(require_keys=True)
+    house.router()
+    await house.intensity(HIGH)
+    await house.routing()
+    await house.publish({"type": "quick", "urgency": "flexible", "project": "theirs"})
+    (theirs,) = await house.counted("deferred", 1)
+    async with reading(house, key=bound) as reader:
+        await house.publish({"job_id": theirs, "type": "quick", "project": "mine"})
+        assert (await reader.event("job.submitted"))["job"] == theirs  # it says so
+        assert (await keys.http(operate, "DELETE", f"/jobs/{theirs}")).status == 202
+        await house.reach(theirs, "cancelled")
+        mine = (await keys.submit(bound)).body["id"]
+        told = json.loads((await reader.next()).data)
+    assert told["job"] == mine
+
+
 async def test_payloads_with_line_ends_arrive_as_they_are(deploy: Deploy) -> None:
     house = deploy()
     await house.gateway()
