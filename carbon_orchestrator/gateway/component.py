@@ -151,7 +151,7 @@ class Gateway:
     async def _index(self, request: web.Request) -> web.StreamResponse:
         """The dashboard for a browser, for a program what there is to see."""
         if pages.wants_page(request):
-            return pages.page("index.html")
+            return await pages.page(request, "index.html")
         return await self._house.index(request)
 
     async def _show_emissions(self, request: web.Request) -> web.StreamResponse:

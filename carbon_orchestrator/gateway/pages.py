@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import gzip
 import re
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 from aiohttp import web
 
 from carbon_orchestrator import dashboard
+from carbon_orchestrator.gateway.negotiation import matches, takes_gzip
 from carbon_orchestrator.gateway.problems import problem
 
 _ROOT = Path(dashboard.__file__).parent
@@ -49,14 +54,14 @@ def wants_page(request: web.Request) -> bool:
     return "text/html" in request.headers.get("Accept", "").lower()
 
 
-def page(name: str) -> web.StreamResponse:
+async def page(request: web.Request, name: str) -> web.Response:
     """A page of ours, such as index.html."""
-    return _file(_ROOT / "assets" / name, {"Vary": "Accept"})
+    return await _answer(request, _ROOT / "assets" / name, {"Vary": "Accept, Accept-Encoding"})
 
 
 async def docs(request: web.Request) -> web.StreamResponse:
     """The HTTP API, to read and try out."""
-    return page("docs.html")
+    return await page(request, "docs.html")
 
 
 async def asset(request: web.Request) -> web.StreamResponse:
@@ -65,9 +70,42 @@ async def asset(request: web.Request) -> web.StreamResponse:
     path = folder / name if folder is not None and _NAME.fullmatch(name) else None
     if path is None or path.suffix not in _TYPES or not path.is_file():
         return problem(404, "not-found", f"there is no {request.path}")
-    return _file(path)
+    return await _answer(request, path, {"Vary": "Accept-Encoding"})
 
 
-def _file(path: Path, more: Mapping[str, str] = {}) -> web.StreamResponse:
-    headers = {**HEADERS, "Content-Type": _TYPES[path.suffix], **more}
-    return web.FileResponse(path, headers=headers)
+class _File(NamedTuple):
+    modified: int
+    body: bytes
+    packed: bytes
+    tag: str
+
+
+#: What was asked for so far, as it was. A page asks for two dozen at once, and reading each on a
+#: thread takes longer than all else that it shows.
+_files: dict[Path, _File] = {}
+
+
+def _read(path: Path) -> _File:
+    modified, body = path.stat().st_mtime_ns, path.read_bytes()
+    # Weak, for it stays the same when the body is compressed.
+    tag = f'W/"{blake2b(body, digest_size=9).hexdigest()}"'
+    return _File(modified, body, gzip.compress(body, mtime=0), tag)
+
+
+def _known(path: Path) -> _File | None:
+    file = _files.get(path)
+    return file if file is not None and file.modified == path.stat().st_mtime_ns else None
+
+
+async def _answer(request: web.Request, path: Path, more: Mapping[str, str]) -> web.Response:
+    file = _known(path)
+    if file is None:
+        file = _files[path] = await asyncio.to_thread(_read, path)
+    headers = {**HEADERS, **more, "ETag": file.tag}
+    if matches(request.headers.get("If-None-Match", ""), file.tag):
+        return web.Response(status=304, headers=headers)
+    headers["Content-Type"] = _TYPES[path.suffix]
+    body = file.body
+    if len(file.packed) < len(body) and takes_gzip(request.headers.get("Accept-Encoding", "")):
+        body, headers["Content-Encoding"] = file.packed, "gzip"
+    return web.Response(body=body, headers=headers)

@@ -40,13 +40,19 @@ async def test_all_that_the_page_names_is_served_and_asked_again_cheaply(deploy:
     kept = {f"/assets/{each.parent.name}/{each.name}" for each in ASSETS.glob("*/*")}
     assert named <= kept
     for path in sorted(kept):
-        whole = await house.http("GET", path)
+        whole = await house.http("GET", path, headers={"Accept-Encoding": "identity"})
         assert whole.status == 200, path
         assert whole.headers["Cache-Control"] == "no-cache"
         assert whole.headers["X-Content-Type-Options"] == "nosniff"
         again = await house.http("GET", path, headers={"If-None-Match": whole.headers["ETag"]})
         assert again.status == 304, path
-        head = await house.http("HEAD", path)
+        packed = await house.http("GET", path, headers={"Accept-Encoding": "gzip"})
+        assert packed.headers["ETag"] == whole.headers["ETag"]
+        assert "Accept-Encoding" in packed.headers["Vary"]
+        if int(whole.headers["Content-Length"]) > 1000:
+            assert packed.headers["Content-Encoding"] == "gzip", path
+            assert int(packed.headers["Content-Length"]) < int(whole.headers["Content-Length"])
+        head = await house.http("HEAD", path, headers={"Accept-Encoding": "identity"})
         assert head.headers["Content-Length"] == whole.headers["Content-Length"], path
 
 
