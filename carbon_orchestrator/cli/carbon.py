@@ -11,6 +11,7 @@ from carbon_orchestrator.cli.faults import USAGE, Failure
 from carbon_orchestrator.cli.gateway_options import DEFAULT_URL, ApiKeyFile, Url, gateway_client
 from carbon_orchestrator.cli.job_text import intensity_note, time_note
 from carbon_orchestrator.cli.output import Column, Json
+from carbon_orchestrator.cli.quantities import duration as length
 from carbon_orchestrator.cli.quantities import moment, until
 from carbon_orchestrator.clock import parse_time, rfc3339
 
@@ -53,7 +54,9 @@ def carbon(
         window = client.best_window(duration, deadline=deadline, zone=zone)
         output.write(str(window))
         if window.latest_start is not None:
-            output.hint(f"it may start at {_shown(window.latest_start)} at the latest")
+            ahead = window.wait.total_seconds()
+            then = f"that is in {length(1000 * ahead)}; " if ahead > 0 else ""
+            output.hint(f"{then}it may start at {_shown(window.latest_start)} at the latest")
         return
     grid = client.get("/carbon", zone=zone)
     if json:

@@ -87,7 +87,8 @@ def intensity_note(grid: Mapping[str, Any]) -> str:
     text = f"{grid['intensity']:.0f} gCO2e/kWh"
     band = grid.get("band")
     # A band is left only when its limit is passed by a margin.
-    still = band and Bounds(grid.get("low"), grid.get("high")).band(grid["intensity"]) != band
+    plain = Bounds(grid.get("low"), grid.get("high")).band(grid["intensity"])
+    still = plain not in ("", band)
     text += f" ({'still ' if still else ''}{band})" if band else " (too old to be used)"
     return text + (", SIMULATED" if grid.get("simulated") else f", {grid['source']}")
 
