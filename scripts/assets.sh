@@ -38,7 +38,7 @@ install() {
         path=$work/node/bin:$PATH
     fi
     cp "$root/package.json" "$root/package-lock.json" "$root/.npmrc" "$work/"
-    (cd "$work" && PATH=$path npm ci --no-audit --no-fund --loglevel=error \
+    (cd "$work" && PATH=$path npm ci --no-audit --no-fund --no-update-notifier --loglevel=error \
         --fetch-retries=1 --fetch-timeout=30000 >&2)
 }
 
