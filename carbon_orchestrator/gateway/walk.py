@@ -184,5 +184,5 @@ def _parse(cursor: str) -> _Reached:
         if not (0 <= reached.ms < 1 << 63 and 0 <= reached.sequence < 1 << 64):
             raise ValueError
         return reached
-    except (ValueError, binascii.Error):  # of which msgspec's errors are
+    except (ValueError, binascii.Error, RecursionError):  # of which msgspec's errors are
         raise BadCursor("the cursor is none that was given out; start without one") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from typing import Any
 
@@ -207,7 +208,11 @@ async def test_what_is_asked_wrongly_is_refused(deploy: Deploy) -> None:
     submit = await keys.make("submit")
     await house.gateway()
     job_id = await house.post("quick", project="theirs")
-    for query in ("limit=0", "limit=501", "limit=x", "cursor=x", "cursor=W10", "cursor=%C3%A9"):
+    deep = "cursor=" + base64.urlsafe_b64encode(b"[1,2,3,[]," + b"[" * 5000).decode().rstrip("=")
+    for query in (
+        *("limit=0", "limit=501", "limit=x"),
+        *("cursor=x", "cursor=W10", "cursor=%C3%A9", deep),
+    ):
         answer = await house.http("GET", f"/jobs/{job_id}/events?{query}")
         assert answer.status == 422, query
     unknown = job_id[:5] + ("0" if job_id[5] != "0" else "1") + job_id[6:]
