@@ -170,6 +170,8 @@ class TestPhone:
 
 
 async def test_is_reached_by_keyboard(page: Page) -> None:
+    # Also before the page is shown, which waits for the banners.
+    await page.route("**/health", lambda route: None)
     await page.goto("/")
     await page.keyboard.press("Tab")
     await expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
@@ -212,5 +214,5 @@ async def test_a_key_for_one_project_is_shown_what_it_may_see(
     await page.goto("/")
     await expect(page.locator(".figures .failure")).to_contain_text(said)
     await expect(card(page, "emitted")).to_be_hidden()
-    await expect(page.locator(".sites table")).to_be_hidden()
+    await expect(page.locator(".sites")).to_be_hidden()
     await expect(page.locator(".carbon .summary")).to_contain_text("gCO₂e/kWh")

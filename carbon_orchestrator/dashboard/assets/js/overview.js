@@ -46,7 +46,8 @@ function shown(section, show, says, follow) {
   const failure = h("p", { class: "failure", hidden: true });
   section.append(failure);
   const concealed = (yes) => {
-    for (const child of section.children) if (child !== failure && child.className !== "head") child.hidden = yes;
+    section.hidden = yes && section.classList.contains("panel"); // the figures' place says it for all
+    for (const child of section.children) if (child !== failure) child.hidden = yes;
   };
   follow(
     (data) => {
