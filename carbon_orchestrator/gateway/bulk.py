@@ -10,7 +10,6 @@ import asyncio
 import io
 from collections import Counter
 from collections.abc import Iterator
-from itertools import islice
 
 import msgspec
 from aiohttp import web
@@ -18,7 +17,7 @@ from msgspec import UNSET, UnsetType
 
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.gateway.access import Caller
-from carbon_orchestrator.gateway.bodies import Bodies
+from carbon_orchestrator.gateway.bodies import Bodies, stretches
 from carbon_orchestrator.gateway.outcome import (
     Accepted,
     Asked,
@@ -36,8 +35,6 @@ from carbon_orchestrator.runtime import Runtime
 
 MEDIA_TYPE = "application/x-ndjson"
 MOST_LINES = 10_000
-#: Lines that are read at a stretch, and how many stretches are on their way at a time.
-_STRETCH, _STRETCHES = 200, 8
 
 
 class Result(msgspec.Struct, omit_defaults=True):
@@ -71,29 +68,27 @@ class Bulk:
             return await self._answer(body, asking, traceparent)
 
     async def _answer(self, body: bytes, asking: Caller, traceparent: str | None) -> web.Response:
-        now = self._runtime.now()
-        places = asyncio.Semaphore(_STRETCHES)
-        stretches: list[asyncio.Task[list[Result]]] = []
+        now, places = self._runtime.now(), self._bodies.places
+        begun: list[asyncio.Task[list[Result]]] = []
         async with asyncio.TaskGroup() as tasks:
-            for lines in _stretches(body):
+            for lines in stretches(_lines(body)):
                 await places.acquire()
-                asked = [self._asked(each, traceparent) for _, each in lines]
-                numbers = [number for number, _ in lines]
-                task = tasks.create_task(self._submit(numbers, asked, asking, now))
+                task = tasks.create_task(self._submit(lines, traceparent, asking, now))
                 task.add_done_callback(lambda _: places.release())
-                stretches.append(task)
+                begun.append(task)
                 await asyncio.sleep(0)
-        return told([result for task in stretches for result in task.result()], now)
+        return told([result for task in begun for result in task.result()], now)
 
     async def _submit(
-        self, numbers: list[int], asked: list[Asked | Refused], asking: Caller, now: int
+        self, lines: list[tuple[int, bytes]], traceparent: str | None, asking: Caller, now: int
     ) -> list[Result]:
         """What came of these lines."""
+        asked = [self._asked(each, traceparent) for _, each in lines]
         sound = [each for each in asked if isinstance(each, Asked)]
         made = iter(await self._submitting.submit(sound, asking, now))
         return [
             result(number, each if isinstance(each, Refused) else next(made))
-            for number, each in zip(numbers, asked, strict=True)
+            for (number, _), each in zip(lines, asked, strict=True)
         ]
 
     def _asked(self, body: bytes, traceparent: str | None) -> Asked | Refused:
@@ -123,11 +118,9 @@ def _too_many(body: bytes) -> Refused | None:
     return None
 
 
-def _stretches(body: bytes) -> Iterator[list[tuple[int, bytes]]]:
-    """The lines that are not empty, by number."""
-    lines = (each for each in enumerate(io.BytesIO(body), 1) if not each[1].isspace())
-    while stretch := list(islice(lines, _STRETCH)):
-        yield stretch
+def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """Those that are not empty, by number."""
+    return (each for each in enumerate(io.BytesIO(body), 1) if not each[1].isspace())
 
 
 def result(number: int, outcome: Outcome) -> Result:
@@ -139,11 +132,12 @@ def result(number: int, outcome: Outcome) -> Result:
 
 
 def told(results: list[Result], now: int) -> web.Response:
-    """The answer. Where no line has a job its status is that which all lines share, else 422."""
+    """The answer. Where no line has a job its status is that which all lines share, else 422; where
+    there is no line, nothing has gone wrong."""
     counts = Counter(each.status for each in results)
     accepted, repeated = counts[202], counts[200]
     status, headers = 202, None
-    if not accepted + repeated:
+    if results and not accepted + repeated:
         status = next(iter(counts)) if len(counts) == 1 else 422
         if status in (429, 503):
             headers = {"Retry-After": "1"}

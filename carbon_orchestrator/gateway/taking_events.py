@@ -5,6 +5,7 @@ The same source and id is the same job, whether it came here or by XADD.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -12,7 +13,7 @@ from aiohttp import web
 
 from carbon_orchestrator.events import CancelRequested, JobSubmitted
 from carbon_orchestrator.gateway.access import Caller
-from carbon_orchestrator.gateway.bodies import Bodies
+from carbon_orchestrator.gateway.bodies import Bodies, stretches
 from carbon_orchestrator.gateway.bulk import MOST_LINES, Result, result, told
 from carbon_orchestrator.gateway.cloud_events import (
     BATCH,
@@ -31,8 +32,6 @@ from carbon_orchestrator.gateway.strict import Malformed, WrongField, names, sub
 from carbon_orchestrator.gateway.strict import wrong as wrong_field
 from carbon_orchestrator.gateway.submitting import Submitting
 from carbon_orchestrator.runtime import Runtime
-
-_STRETCH = 200
 
 
 class _Cancellation(CancelRequested, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -88,16 +87,16 @@ class TakingEvents:
     async def _take_batch(self, request: web.Request, asking: Caller) -> web.Response:
         async with self._bodies.received(request, asking) as body:
             events = body if isinstance(body, Refused) else batch(body, MOST_LINES)
-            if not isinstance(events, Refused) and not events:
-                events = malformed("there is no event in the batch")
             if isinstance(events, Refused):
                 return refused(events)
             now = self._runtime.now()
             results: list[Result] = []
-            for start in range(0, len(events), _STRETCH):
-                asked = [self._read(each) for each in events[start : start + _STRETCH]]
-                outcomes = await self._outcomes(asked, asking, now)
-                results += [result(start + n, each) for n, each in enumerate(outcomes, 1)]
+            for some in stretches(enumerate(events, 1)):
+                async with self._bodies.places:
+                    asked = [self._read(each) for _, each in some]
+                    outcomes = await self._outcomes(asked, asking, now)
+                results += [result(n, each) for (n, _), each in zip(some, outcomes, strict=True)]
+                await asyncio.sleep(0)
             return told(results, now)
 
     async def _outcomes(
@@ -109,14 +108,14 @@ class TakingEvents:
             made = iter(await self._submitting.submit(submitted, asking, now))
         else:
             made = iter([missing("submit")] * len(submitted))
+        ends = [each for each in asked if isinstance(each, CancelRequested)]
+        ended = iter(await asyncio.gather(*(self._ended(each, asking) for each in ends)))
         outcomes: list[Outcome] = []
         for each in asked:
-            if isinstance(each, Asked):
-                outcomes.append(next(made))
-            elif isinstance(each, CancelRequested):
-                outcomes.append(await self._ended(each, asking))
-            else:
+            if isinstance(each, Refused):
                 outcomes.append(each)
+            else:
+                outcomes.append(next(made if isinstance(each, Asked) else ended))
         return outcomes
 
     async def _ended(self, event: CancelRequested, asking: Caller) -> Outcome:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import Counter
 from typing import Any
 
+import pytest
 from cloudevents.core.bindings.http import to_binary, to_structured
 from cloudevents.core.formats.json import JSONFormat
 from cloudevents.core.v1.event import CloudEvent
@@ -107,7 +110,7 @@ async def test_what_is_wrong_is_told(deploy: Deploy) -> None:
         ({"Content-Type": "application/cloudevents+avro"}, b"", 415),
         (STRUCTURED, b"{", 400),
         (STRUCTURED, b'{"id":"1","id":"2"}', 400),
-        (BATCH, b"[]", 400),
+        (BATCH, b"[]", 202),  # "also valid in a request", says the JSON format
         (BATCH, b"{}", 400),
         ({"Content-Type": "application/json"}, b"{}", 422),
     ):
@@ -140,3 +143,33 @@ async def test_keys_and_their_projects_hold(deploy: Deploy) -> None:
     assert foreign.status == 403
     body = b"[" + to_structured(event(id="3"), FORMAT).body + b"]"
     assert (await send(house, body, BATCH, operating)).status == 403
+
+
+async def test_a_batch_lets_others_have_their_turn(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house = deploy()
+    part = await house.gateway()
+    turn, turns = 0, list[int]()
+
+    async def others() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    read = part.role._taking._read
+
+    def noted(body: bytes) -> Any:
+        turns.append(turn)
+        return read(body)
+
+    monkeypatch.setattr(part.role._taking, "_read", noted)
+    large = b'{"n":"' + b"n" * 20_000 + b'"}'
+    for each, number, most in ((b"{}", 1000, 200), (large, 40, 6)):
+        turns.clear()
+        running = asyncio.create_task(others())
+        answer = await send(house, b"[" + b",".join([each] * number) + b"]", BATCH)
+        running.cancel()
+        assert (answer.status, counts(answer)) == (422, (0, 0, number))
+        assert max(Counter(turns).values()) <= most
