@@ -165,8 +165,8 @@ class Guard:
             return problem(
                 403,
                 "project-bound",
-                f"this shows all projects, and this API key is bound to {known.project}:"
-                " /jobs and /emissions show that project's",
+                f"this API key is bound to the project {known.project}: it sees that project's"
+                " /jobs and /emissions, and nothing that is about all projects",
             )
         request[_CALLER] = known
         if route.long:

@@ -207,12 +207,12 @@ async def test_a_key_for_one_project_is_shown_what_it_may_see(
     page: Page, complaints: Complaints
 ) -> None:
     complaints.expected.append("403")
-    said = "this shows all projects, and this API key is bound to vision"
+    said = "this API key is bound to the project vision"
     refusal = {"type": "urn:carbon-orchestrator:problem:project-bound", "detail": said}
     for path in ("**/overview", "**/pools"):
         await page.route(path, lambda route: route.fulfill(status=403, json=refusal))
     await page.goto("/")
-    await expect(page.locator(".figures .failure")).to_contain_text(said)
+    await expect(page.locator(".figures p.muted")).to_contain_text(said)
     await expect(card(page, "emitted")).to_be_hidden()
     await expect(page.locator(".sites")).to_be_hidden()
     await expect(page.locator(".carbon .summary")).to_contain_text("gCO₂e/kWh")

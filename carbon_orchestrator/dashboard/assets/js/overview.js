@@ -57,8 +57,10 @@ function shown(section, show, says, follow) {
     },
     (error) => {
       failure.hidden = false;
-      concealed(error.kind === BOUND);
-      text(failure, `${says}: ${error.constructor === Error ? error.message : words(error)}.`);
+      const bound = error.kind === BOUND; // as it should be: nothing has failed
+      concealed(bound);
+      failure.className = bound ? "muted" : "failure";
+      text(failure, `${bound ? "Not all is shown" : says}: ${error.constructor === Error ? error.message : words(error)}.`);
     },
   );
 }
