@@ -22,13 +22,14 @@ _encode = msgspec.json.Encoder().encode
 class New(NamedTuple):
     """An accepted job. `place`: in what was asked for; `submitted`: without an id; `guarded`:
     whether there may be one of its id already; `digest`: of its submission, where that is to be
-    known again."""
+    known again; `key_id`: of the API key that it came with."""
 
     place: int
     submitted: JobSubmitted
     spec: Spec
     guarded: bool = False
     digest: str | None = None
+    key_id: str | None = None
 
 
 class Made(NamedTuple):
@@ -38,30 +39,30 @@ class Made(NamedTuple):
     jobs: Sequence[New]
 
 
-def making(topology: Topology, jobs: Sequence[New], key_id: str | None) -> Iterator[Made]:
-    """Transactions that write the jobs' records, count them as those of the API key and emit their
-    events. A job that there may be already has one of its own; the others share."""
+def making(topology: Topology, jobs: Sequence[New]) -> Iterator[Made]:
+    """Transactions that write the jobs' records, count them as those of their API keys and emit
+    their events. A job that there may be already has one of its own; the others share."""
     if len(jobs) == 1:
-        yield _alone(topology, jobs[0], key_id)
+        yield _alone(topology, jobs[0])
         return
-    groups: dict[Urgency, _Group] = {}
+    groups: dict[tuple[Urgency, str | None], _Group] = {}
     for job in jobs:
         if job.guarded:
-            yield _alone(topology, job, key_id)
+            yield _alone(topology, job)
             continue
-        event, urgency = _event(job), job.spec.urgency
-        group = groups.get(urgency)
+        event, kind = _event(job), (job.spec.urgency, job.key_id)
+        group = groups.get(kind)
         if group is None or not group.fits(event):
             if group is not None:
-                yield _together(topology, group, key_id)
-            group = groups[urgency] = _Group()
+                yield _together(topology, group)
+            group = groups[kind] = _Group()
         group.add(job, event)
     for group in groups.values():
-        yield _together(topology, group, key_id)
+        yield _together(topology, group)
 
 
 class _Group:
-    """Jobs whose events share an entry."""
+    """Jobs of one urgency and API key whose events share an entry."""
 
     def __init__(self) -> None:
         self.jobs: list[New] = []
@@ -77,19 +78,19 @@ class _Group:
         self._size += len(event)
 
 
-def _alone(topology: Topology, job: New, key_id: str | None) -> Made:
+def _alone(topology: Topology, job: New) -> Made:
     transaction, spec = Transaction(), job.spec
     # First, so that a record without its event, which would wait for ever, cannot come about.
     transaction.emit(topology.jobs_lane(spec.urgency), _event(job))
     record.create(
         transaction, topology, spec.job_id, spec.submitted_at, _fields(job), fresh=not job.guarded
     )
-    if key_id is not None:
-        transaction.put(topology.held(key_id), spec.submitted_at, spec.job_id)
+    if job.key_id is not None:
+        transaction.put(topology.held(job.key_id), spec.submitted_at, spec.job_id)
     return Made(transaction, [job])
 
 
-def _together(topology: Topology, group: _Group, key_id: str | None) -> Made:
+def _together(topology: Topology, group: _Group) -> Made:
     """Jobs of one lane whose ids are fresh."""
     jobs, events = group.jobs, group.events
     transaction, stream = Transaction(), topology.jobs_lane(jobs[0].spec.urgency)
@@ -99,7 +100,7 @@ def _together(topology: Topology, group: _Group, key_id: str | None) -> Made:
         topology,
         [(job.spec.job_id, job.spec.submitted_at, _encode(job.spec)) for job in jobs],
     )
-    if key_id is not None:
+    if (key_id := jobs[0].key_id) is not None:
         places = [(job.spec.submitted_at, job.spec.job_id) for job in jobs]
         transaction.put_all(topology.held(key_id), places)
     return Made(transaction, jobs)

@@ -82,7 +82,7 @@ class Posting:
 
     async def one(self, asked: Asked, asking: Caller) -> web.Response:
         """Submit it: 202 for a new job, 200 for the one that came before."""
-        (outcome,) = await self._submitting.submit([asked], asking)
+        outcome = await self._submitting.one(asked, asking)
         if isinstance(outcome, Refused):
             return refused(outcome)
         if isinstance(outcome, Accepted):

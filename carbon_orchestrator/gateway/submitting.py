@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -39,6 +40,8 @@ from streams.errors import WriteFailed
 
 log = structlog.get_logger(__name__)
 
+#: Jobs asked for one by one that are made together at most.
+_MOST = 500
 _GONE = unable("the job that came of it before has just been forgotten; send it again")
 
 
@@ -65,6 +68,8 @@ class Submitting:
         self._reading = reading
         self._committer = committer
         self._room = room
+        self._waiting: list[tuple[New, asyncio.Future[Outcome]]] = []
+        self._maker: asyncio.Task[None] | None = None
 
     async def submit(
         self, asked: Sequence[Asked], asking: Caller, now: int | None = None
@@ -77,12 +82,56 @@ class Submitting:
         try:
             await self._decide(new, doubtful, asking, outcomes)
         except Exception as error:
-            refusal = fault(error)
-            if refusal is INTERNAL:
-                log.exception("jobs could not be made", jobs=len(new))
+            refusal = _fault(error, len(new))
             for place in [*(each.place for each in new), *(each.place for each in doubtful)]:
                 outcomes[place] = refusal
         return outcomes
+
+    async def one(self, asked: Asked, asking: Caller) -> Outcome:
+        """As `submit`, of one. Those of concurrent callers are made together: sending a commit
+        costs more than all else of a job."""
+        if asked.identity is not None:
+            (outcome,) = await self.submit([asked], asking)
+            return outcome
+        job = self._check(0, asked, asking, self._runtime.now(), wall_ms())
+        if isinstance(job, Refused):
+            return job
+        assert isinstance(job, New)  # only what may have come before is doubtful
+        try:
+            if await self._room.left(asking) < 1:
+                return await self._room.why(asking)
+        except Exception as error:
+            return _fault(error, 1)
+        self._room.taking(asking, 1)
+        try:
+            return await self._gathered(job)
+        finally:
+            self._room.taken(asking, 1)
+
+    def _gathered(self, job: New) -> asyncio.Future[Outcome]:
+        """What will have come of it."""
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, future))
+        if self._maker is None:
+            self._maker = asyncio.create_task(self._make_gathered())
+        return future
+
+    async def _make_gathered(self) -> None:
+        """All that wait, and then what has come meanwhile, until there is no more."""
+        try:
+            while self._waiting:
+                some, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
+                outcomes: list[Outcome] = [INTERNAL] * len(some)
+                try:
+                    jobs = [job._replace(place=n) for n, (job, _) in enumerate(some)]
+                    await self._make(jobs, outcomes)
+                except Exception as error:
+                    outcomes = [_fault(error, len(some))] * len(some)
+                for (_, future), outcome in zip(some, outcomes, strict=True):
+                    if not future.done():  # else whoever asked has gone
+                        future.set_result(outcome)
+        finally:
+            self._maker = None
 
     async def _decide(
         self, new: list[New], doubtful: list[_Doubtful], asking: Caller, outcomes: list[Outcome]
@@ -103,51 +152,59 @@ class Submitting:
         if new:
             self._room.taking(asking, len(new))
             try:
-                repeated = await self._make(new, asking, outcomes)
+                repeated = await self._make(new, outcomes)
             finally:
                 self._room.taken(asking, len(new))
             await self._recall(repeated, outcomes)
 
     def check(self, asked: Asked, asking: Caller) -> Accepted | Refused:
         """What would be made of this, or why nothing; nobody looks whether it came before."""
-        outcomes: list[Outcome] = [INTERNAL]
-        new, doubtful = self._checked([asked], asking, self._runtime.now(), outcomes)
-        if new:
-            return Accepted(new[0].spec)
-        refusal = doubtful[0].refusal if doubtful else outcomes[0]
-        assert isinstance(refusal, Refused)
-        return refusal
+        checked = self._check(0, asked, asking, self._runtime.now(), wall_ms())
+        if isinstance(checked, New):
+            return Accepted(checked.spec)
+        return checked if isinstance(checked, Refused) else checked.refusal
 
     def _checked(
         self, asked: Sequence[Asked], asking: Caller, now: int, outcomes: list[Outcome]
     ) -> tuple[list[New], list[_Doubtful]]:
         """Those that can be accepted; of the others the outcome is told, or doubtful."""
-        config, part, at = self._runtime.config, self._runtime.topology.partition.number, wall_ms()
         new: list[New] = []
         doubtful: list[_Doubtful] = []
+        at = wall_ms()
         for place, each in enumerate(asked):
-            submitted = each.submitted
-            if asking.project is not None:
-                if each.named_project and submitted.project != asking.project:
-                    outcomes[place] = _bound(asking.project)
-                    continue
-                submitted = msgspec.structs.replace(submitted, project=asking.project)
-            job_id = self._job_id(each.identity, asking) if each.identity else new_job_id(part, at)
-            keyed = each.identity is not None and each.identity[0] == "key"
-            try:
-                spec = accept(submitted, config, job_id, now, each.traceparent)
-            except Invalid as error:
-                refusal = _invalid(error, list(config.types))
-                # Sent again later, an accepted job's own deadline may be over: it is taken still.
-                if isinstance(error, DeadlinePassed) and each.identity is not None:
-                    fingerprint = digest(submitted) if keyed else None
-                    doubtful.append(_Doubtful(place, job_id, fingerprint, refusal))
-                else:
-                    outcomes[place] = refusal
-                continue
-            fingerprint = digest(submitted) if keyed else None
-            new.append(New(place, submitted, spec, each.identity is not None, fingerprint))
+            checked = self._check(place, each, asking, now, at)
+            if isinstance(checked, New):
+                new.append(checked)
+            elif isinstance(checked, Refused):
+                outcomes[place] = checked
+            else:
+                doubtful.append(checked)
         return new, doubtful
+
+    def _check(
+        self, place: int, asked: Asked, asking: Caller, now: int, at: int
+    ) -> New | _Doubtful | Refused:
+        """`now`: grid ms; `at`: wall ms."""
+        config, part = self._runtime.config, self._runtime.topology.partition.number
+        submitted, identity = asked.submitted, asked.identity
+        if asking.project is not None:
+            if asked.named_project and submitted.project != asking.project:
+                return _bound(asking.project)
+            submitted = msgspec.structs.replace(submitted, project=asking.project)
+        job_id = new_job_id(part, at) if identity is None else self._job_id(identity, asking)
+        refusal: Refused | None = None
+        try:
+            spec = accept(submitted, config, job_id, now, asked.traceparent)
+        except Invalid as error:
+            refusal = _invalid(error, list(config.types))
+            # Sent again later, an accepted job's own deadline may be over: it is taken still.
+            if identity is None or not isinstance(error, DeadlinePassed):
+                return refusal
+        keyed = identity is not None and identity[0] == "key"
+        fingerprint = digest(submitted) if keyed else None
+        if refusal is not None:
+            return _Doubtful(place, job_id, fingerprint, refusal)
+        return New(place, submitted, spec, identity is not None, fingerprint, asking.key_id)
 
     def _job_id(self, identity: tuple[str, ...], asking: Caller) -> str:
         number = self._runtime.topology.partition.number
@@ -155,11 +212,9 @@ class Submitting:
         scope = () if asking.project is None else (asking.project,)
         return derived_job_id(number, identity[0], *scope, *identity[1:])
 
-    async def _make(
-        self, new: list[New], asking: Caller, outcomes: list[Outcome]
-    ) -> list[_Doubtful]:
+    async def _make(self, new: list[New], outcomes: list[Outcome]) -> list[_Doubtful]:
         """Make them; those that there are already."""
-        made = list(making(self._runtime.topology, new, asking.key_id))
+        made = list(making(self._runtime.topology, new))
         failed: frozenset[int] = frozenset()
         held: Sequence[bool]
         try:
@@ -196,6 +251,14 @@ class Submitting:
             else:
                 outcomes[each.place] = Repeated(each.job_id, state)
         return known
+
+
+def _fault(error: Exception, jobs: int) -> Refused:
+    """What is said of so many jobs that could not be made."""
+    refusal = fault(error)
+    if refusal is INTERNAL:
+        log.error("jobs could not be made", jobs=jobs, exc_info=error)
+    return refusal
 
 
 def _invalid(error: Invalid, types: list[str]) -> Refused:

@@ -1,4 +1,4 @@
-"""The pipe by which a command says how far it is: $CARBON_PROGRESS, or $CARBON_PROGRESS_FD."""
+"""The pipe by which a command says how far it is: $CARBON_PROGRESS."""
 
 from __future__ import annotations
 
@@ -31,12 +31,9 @@ class ProgressPipe:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where the command finds it. A shell opens the path more easily than it writes to a
-        descriptor above 9; who closes all descriptors before a program's start has neither."""
-        return {
-            "CARBON_PROGRESS": f"/dev/fd/{self._writer}",
-            "CARBON_PROGRESS_FD": str(self._writer),
-        }
+        """Where the command finds it: a path, as shells such as dash write to no descriptor above
+        9. Who closes all descriptors before a program's start does not have it."""
+        return {"CARBON_PROGRESS": f"/dev/fd/{self._writer}"}
 
     @property
     def for_the_child(self) -> tuple[int, ...]:

@@ -219,7 +219,7 @@ async def test_the_environment_is_an_allow_list(
     ours = {name for name in names if name.startswith("CARBON_")}
     assert ours == {
         *("CARBON_JOB_ID", "CARBON_ATTEMPT", "CARBON_POOL", "CARBON_CHECKPOINT_DIR"),
-        *("CARBON_FENCE", "CARBON_PROGRESS", "CARBON_PROGRESS_FD"),
+        *("CARBON_FENCE", "CARBON_PROGRESS"),
     }
 
 

@@ -64,8 +64,8 @@ def test_each_job_has_its_record_event_and_place(
     for place, (job, guarded) in enumerate(asked):
         submitted, _ = submission(msgspec.json.encode(job), 1 << 16)
         spec = accept(submitted, CONFIG, new_job_id(0), NOW, "00-trace" if guarded else None)
-        new.append(New(place, submitted, spec, guarded, "digest" if guarded else None))
-    made = list(making(TOPOLOGY, new, key_id))
+        new.append(New(place, submitted, spec, guarded, "digest" if guarded else None, key_id))
+    made = list(making(TOPOLOGY, new))
     assert sorted(job.place for each in made for job in each.jobs) == list(range(len(new)))
     records: dict[str, dict[bytes, bytes]] = {}
     places: dict[bytes, set[bytes]] = {}
@@ -111,7 +111,7 @@ def test_no_entry_holds_too_many_events_and_no_transaction_is_too_large() -> Non
         job_id = new_job_id(0)
         spec = Spec(job_id=job_id, type="analytics", submitted_at=NOW, payload=payload)
         new.append(New(place, JobSubmitted(type="analytics", payload=payload), spec))
-    made = list(making(TOPOLOGY, new, None))
+    made = list(making(TOPOLOGY, new))
     assert [job.place for each in made for job in each.jobs] == list(range(400))
     for each in made:
         assert len(each.jobs) <= 100

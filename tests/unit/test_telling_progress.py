@@ -115,10 +115,10 @@ async def test_commands_write_to_the_path(start: Start, way: str, tmp_path: Path
     assert (result.outcome, result.output) == ("completed", "only output\n")
 
 
-async def test_commands_write_to_the_descriptor(start: Start, tmp_path: Path) -> None:
+async def test_commands_write_in_pieces(start: Start, tmp_path: Path) -> None:
     program = (
         "import os, sys, time\n"
-        "fd = int(os.environ['CARBON_PROGRESS_FD'])\n"
+        "fd = os.open(os.environ['CARBON_PROGRESS'], os.O_WRONLY)\n"
         "os.write(fd, b'{\"fraction\": 0.5, ')\n"
         'os.write(fd, b\'"message": "half"}\\n\')\n'
         f"while not os.path.exists('{tmp_path}/go'): time.sleep(0.01)\n"
@@ -145,7 +145,10 @@ async def test_nonsense_fails_no_job(start: Start, tmp_path: Path) -> None:
 
 async def test_one_who_closes_it_early_is_not_waited_upon(start: Start) -> None:
     """A pipe at its end is readable for ever: the worker must not look at it for ever."""
-    program = "import os, time; os.close(int(os.environ['CARBON_PROGRESS_FD'])); time.sleep(0.4)"
+    program = (
+        "import os, time; name = os.environ['CARBON_PROGRESS'].rpartition('/')[2]\n"
+        "os.close(int(name)); time.sleep(0.4)"
+    )
     heard, task = start(JobType(command=["{python}", "-c", program]))
     began, used = time.monotonic(), time.process_time()
     assert (await ended(task)).outcome == "completed"

@@ -106,7 +106,7 @@ function factsOf(job) {
     job.state === "deferred" && job.latest_start && ["Latest start", when(job.latest_start)],
     job.pool && ["Pool", pool(job.zone ? `${job.pool}@${job.zone}` : job.pool)],
     job.attempts > 1 && ["Attempts", String(job.attempts)],
-    job.replans > 0 && ["Planned anew", `${job.replans} times`],
+    job.replans > 0 && ["Planned anew", job.replans === 1 ? "once" : `${job.replans} times`],
   ];
   return facts.filter(Boolean).map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, value)));
 }

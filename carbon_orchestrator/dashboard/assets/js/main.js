@@ -79,6 +79,9 @@ function theme(next) {
   return now;
 }
 
+/** Nothing moves once it is seen: the banners come first, or soon. */
+const reveal = () => delete document.body.dataset.waiting;
+
 function start() {
   const always = new AbortController().signal;
   onKeyNeeded((why) => {
@@ -102,6 +105,7 @@ function start() {
   $("submit").addEventListener("click", async () => (await import("./submit.js")).openSubmit());
   document.querySelector("[data-skip]").addEventListener("click", (event) => {
     event.preventDefault(); // the hash is the page's
+    reveal(); // what is not seen takes no focus
     $("page").focus();
   });
   onFeed((state) => {
@@ -109,8 +113,6 @@ function start() {
     text($("feed"), { live: "live", away: "reconnecting", off: "polling" }[state]);
   });
   const health = followHealth(always);
-  // Nothing moves once it is seen: the banners come first, or soon.
-  const reveal = () => delete document.body.dataset.waiting;
   setTimeout(reveal, 1500);
   onHealth((latest, error) => {
     if (latest || error) reveal();
