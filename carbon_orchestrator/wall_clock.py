@@ -58,11 +58,12 @@ class WallClock:
         steady = self._steady()
         if steady - sent > _SLOWEST_MS:
             return False
-        ahead = server + (steady - sent) // 2 - self._own()
+        right = server + (steady - sent) // 2
+        ahead = right - self._own()
         changed = abs(ahead - self.correction) >= TOLERANCE_MS
         if changed:
             self.correction = 0 if abs(ahead) < TOLERANCE_MS else ahead
-        self._base = (steady, self._own() + self.correction)
+        self._base = (steady, right)
         return changed
 
 

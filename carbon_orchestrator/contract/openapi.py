@@ -134,7 +134,7 @@ _OPERATIONS: Mapping[str, _Operation] = {
     "submit_job": _Operation(
         summary="Submit a job; or many, a line each; or see what would be decided about one",
         answers={
-            200: "Job|Preview",  # it came before
+            200: "Job|JobHead|Preview",  # it came before
             202: "JobHead|BulkResult",
         },
         problems=(408, 413, 415, 422),
@@ -314,7 +314,7 @@ _OPERATIONS: Mapping[str, _Operation] = {
     ),
     "take_events": _Operation(
         summary="CloudEvents from other services: job.submitted, job.cancel_requested",
-        answers={200: "Job", 202: "JobHead|Job|BulkResult"},
+        answers={200: "Job|JobHead", 202: "JobHead|Job|BulkResult"},
         problems=(404, 408, 409, 413, 415, 422),
         parameters=tuple(
             {

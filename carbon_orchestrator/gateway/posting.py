@@ -29,6 +29,8 @@ from carbon_orchestrator.gateway.submitting import Submitting
 from carbon_orchestrator.runtime import Runtime
 
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+#: What is told of a job to who may only submit.
+_HEAD = ("id", "state", "type", "urgency", "submitted_at", "deadline")
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -62,9 +64,13 @@ class Posting:
     async def submit(self, request: web.Request) -> web.Response:
         """A new job, or the one that came with the same Idempotency-Key before; or many; or, with
         `dry_run`, what would be decided about it."""
-        dry_run = _FLAGS.get(request.query.get("dry_run", "false"))
+        for name in request.query:
+            if name != "dry_run":
+                detail = f"there is no parameter {name[:40]!r}; known: dry_run"
+                return refused(wrong("invalid-query", detail, name[:40]))
+        dry_run = _FLAGS.get(",".join(request.query.getall("dry_run", ["false"])))
         if dry_run is None:
-            return refused(wrong("invalid-query", "dry_run is true or false", "dry_run"))
+            return refused(wrong("invalid-query", "dry_run is true or false, once", "dry_run"))
         if request.content_type == MEDIA_TYPE:
             if dry_run:
                 detail = "dry_run is for one job at a time, as application/json"
@@ -91,6 +97,8 @@ class Posting:
         job = await self._reading.job(outcome.job_id)
         if job is None:
             return unavailable("the job has just been forgotten; send it again")
+        if not asking.may("read"):
+            job = {name: job[name] for name in _HEAD}
         return answer(job, 200, {"Location": f"/jobs/{outcome.job_id}"})
 
     async def _previewed(self, asked: Asked, request: web.Request) -> web.Response:

@@ -136,6 +136,9 @@ async def test_keys_and_their_projects_hold(deploy: Deploy) -> None:
     assert (await structured(house, event(id="1"))).status == 401
     assert (await structured(house, event(id="1"), operating)).body["scopes"] == ["submit"]
     assert (await structured(house, event(id="1"), submitting)).status == 202
+    again = await structured(house, event(id="1"), submitting)
+    assert (again.status, again.body["state"]) == (200, "submitted")
+    assert "payload" not in again.body, "who may only submit reads nobody's job"
     # Projects that are kept apart do not meet in an event, either.
     own = await structured(house, event(id="1"), bound)
     assert own.status == 202

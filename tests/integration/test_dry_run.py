@@ -133,9 +133,14 @@ async def test_it_is_as_strict_as_a_submission(deploy: Deploy) -> None:
     ):
         answer = await dry(house, **fields)
         assert (answer.status, answer.body["type"].rpartition(":")[2]) == (422, kind)
-    for path in ("/jobs?dry_run=perhaps", "/jobs?dry_run="):
-        answer = await house.http("POST", path, json={"type": "quick"})
-        assert (answer.status, answer.body["field"]) == (422, "dry_run")
+    for query, field in (
+        ("dry_run=perhaps", "dry_run"),
+        ("dry_run=", "dry_run"),
+        ("dry_run=false&dry_run=true", "dry_run"),
+        ("dryrun=true", "dryrun"),
+    ):
+        answer = await house.http("POST", f"/jobs?{query}", json={"type": "quick"})
+        assert (answer.status, answer.body["field"]) == (422, field)
     bulk = await house.http("POST", "/jobs?dry_run=true", data=b'{"type":"quick"}', headers=NDJSON)
     assert (bulk.status, bulk.body["field"]) == (422, "dry_run")
     assert await house.ids("submitted") == []
