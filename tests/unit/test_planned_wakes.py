@@ -120,4 +120,4 @@ async def test_a_job_asked_to_pause_waits_for_the_intensity_that_it_goes_on_by(
 def test_what_ended_before_a_decision_is_on_record_with_it(partition: Partition) -> None:
     routing = Routing(Topology(partition), CONFIG)
     spec = accept(JobSubmitted(type="x"), CONFIG, "j", NOW)
-    assert routing._decide(spec, known(0, NOW))[1].ended_id == "7-0"
+    assert routing.decide(spec, known(0, NOW))[1].ended_id == "7-0"
