@@ -25,7 +25,7 @@ _KEPT_SECONDS = 1.0
 _SOURCES_SECONDS = 30.0
 _MINUTE_MS = 60_000
 #: Entries of `completions` from which a rate is made.
-_ENTRIES = 1000
+_ENTRIES = 100
 
 
 class Overview:
