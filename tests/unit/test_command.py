@@ -364,7 +364,7 @@ def test_no_descriptor_nor_child_is_left_after_fifty_runs(on_loop: Callable[[Bod
                 commands.sh("sleep 9", timeout=0.01 * index),
             )
             assert [result.exit_code for result in results[:8]] == [1] * 8
-        assert len(os.listdir("/proc/self/fd")) == len(before)
+        assert len(os.listdir("/proc/self/fd")) <= len(before)
         assert len(psutil.Process().children()) == children
 
     on_loop(body)
