@@ -13,6 +13,7 @@ from carbon_orchestrator.gateway.component import Gateway
 from carbon_orchestrator.gateway.keyring import create_key
 from carbon_orchestrator.gateway.keys import ApiKey, Scope
 from carbon_orchestrator.runtime import Runtime
+from streams.testing import until
 
 
 @dataclass
@@ -25,9 +26,11 @@ class LoneGateway:
         return f"http://127.0.0.1:{self.gateway.port}"
 
     async def new_key(self, *scopes: Scope) -> str:
-        """An API key; known to the gateway within a second."""
+        """An API key that the gateway knows: it looks for new ones every second."""
         key = ApiKey(name="browser", scopes=scopes, sha256="", created=wall_ms())
-        return await create_key(self.runtime.committer(5), self.runtime.topology, "a test", key)
+        made = await create_key(self.runtime.committer(5), self.runtime.topology, "a test", key)
+        await until(lambda: self.gateway._keyring.identify(made) is not None)
+        return made
 
 
 @asynccontextmanager
