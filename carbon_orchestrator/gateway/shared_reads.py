@@ -1,51 +1,32 @@
-"""Reads of many requests in one round trip: sending a command costs more than all else of it."""
+"""Reads of many requests in one round trip."""
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 from redis.asyncio import Redis
 
+from carbon_orchestrator.gateway.together import Together
+
 _MOST = 200  # in one round trip
+Fields = dict[bytes, bytes]
 
 
 class SharedReads:
-    """Reads hashes. What is asked for while a round trip is under way goes together in the next;
-    one at a time, so there are never more under way than there are requests."""
+    """Reads hashes, those that are asked for at a time together."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._waiting: list[tuple[str, asyncio.Future[dict[bytes, bytes]]]] = []
-        self._reader: asyncio.Task[None] | None = None
+        self._together: Together[str, Fields] = Together(self._read, _MOST)
 
-    async def hash(self, key: str) -> dict[bytes, bytes]:
+    async def hash(self, key: str) -> Fields:
         """All fields of a hash; raises what the command raises."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append((key, future))
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._read())
-        found: dict[bytes, bytes] = await future
-        return found
+        return await self._together.ask(key)
 
-    async def _read(self) -> None:
-        try:
-            while self._waiting:
-                some, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-                rows: list[Any]
-                try:
-                    async with self._redis.pipeline(transaction=False) as pipeline:
-                        for key, _ in some:
-                            pipeline.hgetall(key)
-                        rows = await pipeline.execute(raise_on_error=False)
-                except Exception as error:
-                    rows = [error] * len(some)
-                for (_, future), row in zip(some, rows, strict=True):
-                    if future.done():
-                        continue  # whoever asked has gone
-                    if isinstance(row, Exception):
-                        future.set_exception(row)
-                    else:
-                        future.set_result(row)
-        finally:
-            self._reader = None
+    async def _read(self, keys: list[str]) -> Sequence[Fields | Exception]:
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.hgetall(key)
+            rows: list[Any] = await pipeline.execute(raise_on_error=False)
+        return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,6 +24,7 @@ from carbon_orchestrator.gateway.outcome import (
 from carbon_orchestrator.gateway.problems import fault
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.room import Room
+from carbon_orchestrator.gateway.together import Together
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.submission import (
     DeadlinePassed,
@@ -68,8 +68,7 @@ class Submitting:
         self._reading = reading
         self._committer = committer
         self._room = room
-        self._waiting: list[tuple[New, asyncio.Future[Outcome]]] = []
-        self._maker: asyncio.Task[None] | None = None
+        self._together: Together[New, Outcome] = Together(self._made, _MOST)
 
     async def submit(
         self, asked: Sequence[Asked], asking: Caller, now: int | None = None
@@ -88,8 +87,7 @@ class Submitting:
         return outcomes
 
     async def one(self, asked: Asked, asking: Caller) -> Outcome:
-        """As `submit`, of one. Those of concurrent callers are made together: sending a commit
-        costs more than all else of a job."""
+        """As `submit`, of one. Those of concurrent callers are made together."""
         if asked.identity is not None:
             (outcome,) = await self.submit([asked], asking)
             return outcome
@@ -104,34 +102,18 @@ class Submitting:
             return _fault(error, 1)
         self._room.taking(asking, 1)
         try:
-            return await self._gathered(job)
+            return await self._together.ask(job)
         finally:
             self._room.taken(asking, 1)
 
-    def _gathered(self, job: New) -> asyncio.Future[Outcome]:
-        """What will have come of it."""
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append((job, future))
-        if self._maker is None:
-            self._maker = asyncio.create_task(self._make_gathered())
-        return future
-
-    async def _make_gathered(self) -> None:
-        """All that wait, and then what has come meanwhile, until there is no more."""
+    async def _made(self, jobs: list[New]) -> list[Outcome]:
+        """What came of jobs that were asked for one by one."""
+        outcomes: list[Outcome] = [INTERNAL] * len(jobs)
         try:
-            while self._waiting:
-                some, self._waiting = self._waiting[:_MOST], self._waiting[_MOST:]
-                outcomes: list[Outcome] = [INTERNAL] * len(some)
-                try:
-                    jobs = [job._replace(place=n) for n, (job, _) in enumerate(some)]
-                    await self._make(jobs, outcomes)
-                except Exception as error:
-                    outcomes = [_fault(error, len(some))] * len(some)
-                for (_, future), outcome in zip(some, outcomes, strict=True):
-                    if not future.done():  # else whoever asked has gone
-                        future.set_result(outcome)
-        finally:
-            self._maker = None
+            await self._make([job._replace(place=n) for n, job in enumerate(jobs)], outcomes)
+        except Exception as error:
+            return [_fault(error, len(jobs))] * len(jobs)
+        return outcomes
 
     async def _decide(
         self, new: list[New], doubtful: list[_Doubtful], asking: Caller, outcomes: list[Outcome]
