@@ -13,7 +13,8 @@ from carbon_orchestrator.events import Spec
 from carbon_orchestrator.gateway.cursors import BadCursor
 from carbon_orchestrator.gateway.guard import caller
 from carbon_orchestrator.gateway.occurrence import Occurrence
-from carbon_orchestrator.gateway.problems import answer, problem
+from carbon_orchestrator.gateway.outcome import no_such_job
+from carbon_orchestrator.gateway.problems import answer, problem, refused
 from carbon_orchestrator.gateway.walk import Walk
 from carbon_orchestrator.gateway.whereabouts import searches
 from carbon_orchestrator.runtime import Runtime
@@ -44,10 +45,7 @@ class JobEvents:
             record = await self._redis.hgetall(topology.record(job_id))
         spec = _SPEC.decode(record[b"spec"]) if record else None
         if spec is None or not caller(request).sees(spec.project):
-            kept = self._runtime.config.retention.jobs
-            return problem(
-                404, "no-such-job", f"no job has this id, or it ended more than {kept} ago"
-            )
+            return refused(no_such_job(self._runtime.config))
         try:
             limit = int(request.query.get("limit", "100"))
             if not 1 <= limit <= MOST_EVENTS:

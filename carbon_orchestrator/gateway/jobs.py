@@ -11,7 +11,7 @@ from carbon_orchestrator.gateway.access import Caller
 from carbon_orchestrator.gateway.guard import caller, missing
 from carbon_orchestrator.gateway.held import Held
 from carbon_orchestrator.gateway.making import SOURCE
-from carbon_orchestrator.gateway.outcome import Refused
+from carbon_orchestrator.gateway.outcome import Refused, no_such_job
 from carbon_orchestrator.gateway.problems import answer, refused
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.running import Running
@@ -61,16 +61,16 @@ class Jobs:
 
     def unknown(self) -> web.Response:
         """404 for what `job` does not find."""
-        return refused(self._unknown())
-
-    def _unknown(self) -> Refused:
-        kept = self._runtime.config.retention.jobs
-        detail = f"no job has this id, or it ended more than {kept} ago"
-        return Refused(status=404, kind="no-such-job", detail=detail)
+        return refused(no_such_job(self._runtime.config))
 
     async def cancel(self, request: web.Request) -> web.Response:
         """Ask for a job's end."""
-        job = await self.end(CancelRequested(job_id=request.match_info["id"]), caller(request))
+        event = CancelRequested(job_id=request.match_info["id"])
+        return await self.ended(event, caller(request))
+
+    async def ended(self, event: CancelRequested, asking: Caller) -> web.Response:
+        """As `end`, as an answer."""
+        job = await self.end(event, asking)
         if isinstance(job, Refused):
             return refused(job)
         return answer(job, 202, {"Location": f"/jobs/{job['id']}"})
@@ -81,7 +81,7 @@ class Jobs:
         that is put on record."""
         job = await self._seen(event.job_id, asking)
         if job is None:
-            return self._unknown()
+            return no_such_job(self._runtime.config)
         job_id, topology = event.job_id, self._runtime.topology
         own = asking.may("submit") and (
             asking.project is not None

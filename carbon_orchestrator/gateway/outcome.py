@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from carbon_orchestrator.config import Config
 from carbon_orchestrator.events import JobSubmitted, Spec
 
 LONGEST_KEY = 255
@@ -69,6 +70,12 @@ def unable(detail: str, retry_after: int = 1) -> Refused:
 def malformed(detail: str) -> Refused:
     """400: no JSON that means one thing only."""
     return Refused(status=400, kind="malformed-json", detail=detail)
+
+
+def no_such_job(config: Config) -> Refused:
+    """404: it never was, is no longer on record, or is not for who asks."""
+    detail = f"no job has this id, or it ended more than {config.retention.jobs} ago"
+    return Refused(status=404, kind="no-such-job", detail=detail)
 
 
 def wrong_key(key: str, field: str | None = None) -> Refused | None:

@@ -27,7 +27,7 @@ from carbon_orchestrator.gateway.guard import caller, missing
 from carbon_orchestrator.gateway.jobs import Jobs
 from carbon_orchestrator.gateway.outcome import Asked, Outcome, Refused, Repeated, malformed, wrong
 from carbon_orchestrator.gateway.posting import Posting, trace_context
-from carbon_orchestrator.gateway.problems import answer, fault, problem, refused
+from carbon_orchestrator.gateway.problems import fault, problem, refused
 from carbon_orchestrator.gateway.strict import Malformed, WrongField, names, submission
 from carbon_orchestrator.gateway.strict import wrong as wrong_field
 from carbon_orchestrator.gateway.submitting import Submitting
@@ -76,10 +76,7 @@ class TakingEvents:
         if isinstance(asked, Refused):
             return refused(asked)
         if isinstance(asked, CancelRequested):
-            job = await self._jobs.end(asked, asking)
-            if isinstance(job, Refused):
-                return refused(job)
-            return answer(job, 202, {"Location": f"/jobs/{job['id']}"})
+            return await self._jobs.ended(asked, asking)
         if not asking.may("submit"):
             return refused(missing("submit"))
         return await self._posting.one(asked, asking)
