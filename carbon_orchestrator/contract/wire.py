@@ -6,7 +6,6 @@ from inspect import cleandoc
 from typing import Any
 
 import msgspec
-from msgspec import NODEFAULT
 
 from carbon_orchestrator import events
 from carbon_orchestrator.events import EVENTS
@@ -154,31 +153,24 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 
 
-def _with(event: type[Any], field: str, meaning: Any) -> type[Any]:
-    """The event, one field's type put as it is to be told."""
-    fields: list[Any] = []
-    for each in msgspec.structs.fields(event):
-        if each.name == field:
-            default: Any = msgspec.field(default_factory=dict) if meaning is _OBJECT else NODEFAULT
-            fields.append((field, meaning) if default is NODEFAULT else (field, meaning, default))
-        elif each.required:
-            fields.append((each.name, each.type))
-        elif each.default is not NODEFAULT:
-            fields.append((each.name, each.type, each.default))
-        else:
-            factory = msgspec.field(default_factory=each.default_factory)
-            fields.append((each.name, each.type, factory))
+def _with(event: type[Any], field: str, *told: Any) -> type[Any]:
+    """The event, one field's type, and its default if it has one, put as they are to be told."""
     return msgspec.defstruct(
-        event.__name__, fields, namespace={"__doc__": event.__doc__}, kw_only=True
+        event.__name__,
+        [(field, *told)],
+        bases=(event,),
+        namespace={"__doc__": event.__doc__},
+        frozen=True,
+        kw_only=True,
     )
 
 
 #: Payloads are kept as the bytes that came; what they are to be is an object.
-_OBJECT = dict[str, Any]
+_OBJECT: tuple[Any, ...] = dict[str, Any], msgspec.field(default_factory=dict)
 _TOLD: dict[type[Any], type[Any]] = {
-    events.JobSubmitted: _with(events.JobSubmitted, "payload", _OBJECT),
+    events.JobSubmitted: _with(events.JobSubmitted, "payload", *_OBJECT),
     events.JobDispatched: _with(
-        events.JobDispatched, "spec", _with(events.Spec, "payload", _OBJECT)
+        events.JobDispatched, "spec", _with(events.Spec, "payload", *_OBJECT)
     ),
 }
 
