@@ -91,6 +91,7 @@ class Tellings:
         self._now = now
         self._tail, self._keep = config.limits.output_tail, config.limits.output
         self._retention = max(1, round(seconds(config.retention.jobs)))
+        self._kept = max(_OUTPUT_KEPT, self._retention)  # of a job that has not ended
         self._running: set[Telling] = set()
         self._left: deque[Telling] = deque(maxlen=_MOST_LEFT)
         self._closed: deque[Telling] = deque(maxlen=_MOST_CLOSED)
@@ -186,9 +187,8 @@ class Tellings:
     async def _append(self, additions: list[tuple[Telling, Addition]]) -> None:
         if not additions:
             return
-        kept = max(_OUTPUT_KEPT, self._retention)
         logs = [(self._topology.output(each.job_id), addition) for each, addition in additions]
-        ends = await append(self._redis, logs, self._keep, kept * 1000)
+        ends = await append(self._redis, logs, self._keep, self._kept * 1000)
         for (telling, addition), end in zip(additions, ends, strict=True):
             telling.written = addition.offset + len(addition.data)
             telling.superseded |= end is None
@@ -210,8 +210,7 @@ class Tellings:
                     key = self._topology.progress(each.job_id, each.attempt)
                     pipeline.set(key, encode(progress), ex=_PROGRESS_KEPT)
                 if due and each.written:
-                    kept = max(_OUTPUT_KEPT, self._retention)
-                    pipeline.expire(self._topology.output(each.job_id), kept)
+                    pipeline.expire(self._topology.output(each.job_id), self._kept)
                 told.append((each, progress))
                 if due:
                     renewed.append(each)
