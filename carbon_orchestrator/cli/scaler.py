@@ -84,7 +84,7 @@ def scaler(
             )
             return guarded(role, guardian)
         if actuator == "kubernetes":
-            from carbon_orchestrator.scaler.cluster import Access, Cluster
+            from carbon_orchestrator.kubernetes.cluster import Access, Cluster
             from carbon_orchestrator.scaler.kubernetes import Deployments
             from carbon_orchestrator.scaler.leadership import Leadership
 
