@@ -366,7 +366,7 @@ async def gather(redis: Redis, topology: Topology, config: Config) -> Facts:
 
 async def _states(redis: Redis, stream: str, group: str, silence_ms: int) -> list[GroupState]:
     """Its groups; where nobody has read it ever, all that is in it waits for `group`."""
-    states: list[GroupState] | None = await _asked(group_states(redis, stream, silence_ms))
+    states: list[GroupState] | None = await _asked(group_states(redis, stream, live_ms=silence_ms))
     if states == [] and (waiting := await _asked(redis.xlen(stream))):
         return [GroupState(stream, group, waiting, 0, 0, 0)]
     return states or []

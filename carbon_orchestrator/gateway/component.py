@@ -101,7 +101,7 @@ class Gateway:
         self._taking = TakingEvents(runtime, self._posting, submitting, self._jobs, bodies)
         self._carbon = Carbon(runtime, reading, grids)
         self._pools = Pools(runtime, reading, grids)
-        self._overview = Overview(runtime, reading, grids, self._pools)
+        self._overview = Overview(runtime, grids, self._pools)
         self._letters = DeadLetterOffice(runtime, reading, committer)
         self._house = House(runtime, reading, grids, self._carbon, self._metrics, self._connections)
         self._emissions = Emissions(reading, grids)

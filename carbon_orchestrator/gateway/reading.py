@@ -80,12 +80,8 @@ class Reading:
 
     async def groups(self) -> list[GroupState]:
         """Every stream and group, in the order of the data path."""
-        return [
-            state
-            for streams in self._topology.groups.values()
-            for stream in streams
-            for state in await group_states(self._redis, stream)
-        ]
+        groups = self._topology.groups.values()
+        return await group_states(self._redis, *(each for streams in groups for each in streams))
 
     async def dead_letters(self) -> int:
         return int(await self._redis.xlen(self._topology.dead_letters))
