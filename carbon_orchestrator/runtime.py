@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 
 _CLOCK_SECONDS = 1.0
 _CLOCK_PATIENCE_SECONDS = 15.0
+#: The server is asked for the time every second.
+_SILENCE_SECONDS = 10.0
 
 
 def unique_name(role: str) -> str:
@@ -52,12 +54,19 @@ class Runtime:
         self.clock = GridClock()
         self.name = name
         self.refused: Refused | None = None
+        self._heard: float | None = None  # when the server answered last, by time.monotonic()
         self._clients: list[Redis] = []
         self._committers: list[Committer] = []
 
     def consumer_name(self, role: str) -> str:
         """Stable when the process was given a name, else unique."""
         return f"{role}-{self.name}" if self.name else unique_name(role)
+
+    @property
+    def working(self) -> bool:
+        """Whether the server has answered lately, and nobody told us to stop."""
+        lately = self._heard is not None and time.monotonic() - self._heard < _SILENCE_SECONDS
+        return lately and not self.stop.is_set()
 
     def connect(self) -> Redis:
         """A new connection: every blocking reader needs one of its own."""
@@ -169,6 +178,7 @@ class Runtime:
         if CLOCK.heard(server, sent):
             log.warning("this machine's clock is not the server's", corrected_ms=CLOCK.correction)
         self.clock = from_fields(await client.hgetall(self.topology.clock))
+        self._heard = time.monotonic()
 
     async def announce(self, role: str, name: str, committer: Committer) -> None:
         """Put on record that a component begins to work, and by which configuration; unless
