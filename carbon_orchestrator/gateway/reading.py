@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from carbon_orchestrator.gateway.shared_reads import SharedReads
 from carbon_orchestrator.job_view import details
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
+from carbon_orchestrator.scaler import holding
 from carbon_orchestrator.signal.intensity_stream import silence
 from carbon_orchestrator.topology import Topology
 from streams.inspection import GroupState, group_states
@@ -82,6 +83,10 @@ class Reading:
         """Every stream and group, in the order of the data path."""
         groups = self._topology.groups.values()
         return await group_states(self._redis, *(each for streams in groups for each in streams))
+
+    async def asleep(self) -> frozenset[str]:
+        """The workers that nobody misses: their scaler wants none now."""
+        return await holding.asleep(self._redis, self._topology)
 
     async def dead_letters(self) -> int:
         return int(await self._redis.xlen(self._topology.dead_letters))
