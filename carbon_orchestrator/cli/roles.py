@@ -54,7 +54,11 @@ Insecure = Annotated[
     bool, Parameter(negative="", help="no API keys, wherever it listens: everybody may do all")
 ]
 ProbePort = Annotated[
-    int | None, Parameter(help="port for GET /livez and /readyz, on all addresses; none by default")
+    int | None,
+    Parameter(
+        env_var="CARBON_PROBE_PORT",
+        help="port for GET /livez and /readyz, on all addresses; none by default",
+    ),
 ]
 SIMULATED = ("simulated",)
 DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
