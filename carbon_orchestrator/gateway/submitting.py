@@ -110,7 +110,7 @@ class Submitting:
         """What came of jobs that were asked for one by one."""
         outcomes: list[Outcome] = [INTERNAL] * len(jobs)
         try:
-            await self._make([job._replace(place=n) for n, job in enumerate(jobs)], outcomes)
+            await self._make([New(n, *job[1:]) for n, job in enumerate(jobs)], outcomes)
         except Exception as error:
             return [_fault(error, len(jobs))] * len(jobs)
         return outcomes
