@@ -84,8 +84,8 @@ images:
     newTag: "$tag"
 END
 kubectl kustomize "$work" >"$work/all.yaml" || fail "overlay $overlay cannot be built; see above"
-namespace=$(sed -n '/^kind: Namespace$/,/^---$/s/^  name: //p' "$work/all.yaml")
-[ -n "$namespace" ] || fail "overlay $overlay has no Namespace"
+namespace=$(sed -n '/^kind: Deployment$/,/^---$/s/^  namespace: //p' "$work/all.yaml" | head -n 1)
+[ -n "$namespace" ] || fail "overlay $overlay has no Deployment in a namespace"
 inside=$(sed -n '/^kind: StatefulSet$/p' "$work/all.yaml") # the stream server
 
 kube() {

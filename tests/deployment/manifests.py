@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -14,7 +15,13 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 BASE = "base"
-OVERLAYS = [BASE, *sorted(f"overlays/{each.name}" for each in (ROOT / "k8s/overlays").iterdir())]
+#: With the components that no overlay has, as somebody's own overlay may name them.
+EVERYTHING = "overlays/production + keda + kubernetes-jobs"
+OVERLAYS = [
+    BASE,
+    *sorted(f"overlays/{each.name}" for each in (ROOT / "k8s/overlays").iterdir()),
+    EVERYTHING,
+]
 
 Object = Mapping[str, Any]
 
@@ -25,15 +32,20 @@ def built(overlay: str) -> tuple[Object, ...]:
     program = shutil.which("kubectl")
     if program is None:
         pytest.skip("kubectl is not on PATH: no overlay can be built")
-    made = subprocess.run(
-        [program, "kustomize", str(ROOT / "k8s" / overlay)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    overlay, *components = overlay.split(" + ")
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "k8s", Path(folder, "k8s"))
+        whole = {
+            "resources": [f"k8s/{overlay}"],
+            "components": [f"k8s/components/{each}" for each in components],
+        }
+        Path(folder, "kustomization.yaml").write_text(yaml.dump(whole))
+        made = subprocess.run(
+            [program, "kustomize", folder], capture_output=True, text=True, timeout=60
+        )
     assert made.returncode == 0, made.stderr
     assert not made.stderr, made.stderr
-    return tuple(yaml.safe_load_all(made.stdout))
+    return tuple(yaml.load_all(made.stdout, yaml.CSafeLoader))
 
 
 def of_kind(overlay: str, *kinds: str) -> list[Object]:

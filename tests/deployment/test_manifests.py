@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 from functools import cache
+from itertools import product
 from typing import Any
 
 import kubernetes_validate
 import pytest
-import yaml
-from kubernetes_validate import SchemaNotFoundError
+from kubernetes_validate import SchemaNotFoundError, utils
 from manifests import (
     BASE,
+    EVERYTHING,
     OVERLAYS,
     Object,
     built,
@@ -32,6 +34,7 @@ from carbon_orchestrator.permissions import ROLES, user
 
 #: Versions of Kubernetes, as docs/kubernetes.md has them.
 OLDEST, NEWEST = "1.30", "1.35"
+HOME = "carbon-orchestrator"
 WORKERS = {"worker-fast", "worker-eco"}
 #: Made by scripts/deploy-k8s.sh (test_deploy_scripts.py), beside those of an overlay.
 SECRETS = {"redis-users", "redis-acl", "keda-api-key"}
@@ -41,6 +44,9 @@ YOURS = {"gateway-tls"}
 #: Custom resources, whose schemas kubernetes-validate has not.
 FOREIGN = {"ScaledObject", "TriggerAuthentication"}
 
+#: It would read a megabyte of definitions for each object anew.
+utils.schema_contents = cache(utils.schema_contents)
+
 every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
 
 
@@ -49,7 +55,7 @@ every_overlay = pytest.mark.parametrize("overlay", OVERLAYS)
     [*((each, NEWEST) for each in OVERLAYS), ("overlays/production", OLDEST)],
 )
 def test_every_object_is_as_the_api_defines_it(overlay: str, version: str) -> None:
-    unknown = {each["kind"] for each in built(overlay) if not known(yaml.dump(each), version)}
+    unknown = {each["kind"] for each in built(overlay) if not known(json.dumps(each), version)}
     assert unknown <= FOREIGN
 
 
@@ -58,25 +64,26 @@ def known(thing: str, version: str) -> bool:
     """Whether there is a schema. Raises ValidationError where it is not met; overlays share most
     of their objects."""
     try:
-        kubernetes_validate.validate(yaml.safe_load(thing), version, strict=True)
+        kubernetes_validate.validate(json.loads(thing), version, strict=True)
     except SchemaNotFoundError:
         return False
     return True
 
 
 @every_overlay
-def test_all_is_in_one_restricted_namespace(overlay: str) -> None:
-    (namespace,) = of_kind(overlay, "Namespace")
-    for mode in ("enforce", "audit", "warn"):
+def test_namespaces_are_restricted_and_made(overlay: str) -> None:
+    namespaces = of_kind(overlay, "Namespace")
+    for each, mode in product(namespaces, ("enforce", "audit", "warn")):
         label = f"pod-security.kubernetes.io/{mode}"
-        assert namespace["metadata"]["labels"][label] == "restricted"
+        assert each["metadata"]["labels"][label] == "restricted"
     where = {each["metadata"].get("namespace") for each in built(overlay)} - {None}
-    assert where == {name_of(namespace)}
+    assert where == set(map(name_of, namespaces))
+    assert {each["metadata"]["namespace"] for each in workloads(overlay).values()} == {HOME}
 
 
 @every_overlay
 def test_names_are_given_once_and_labels_say_whose_they_are(overlay: str) -> None:
-    names = [(each["kind"], name_of(each)) for each in built(overlay)]
+    names = [(e["kind"], name_of(e), e["metadata"].get("namespace")) for e in built(overlay)]
     assert len(names) == len(set(names))
     for each in built(overlay):
         assert each["metadata"]["labels"]["app.kubernetes.io/name"] == "carbon-orchestrator"
@@ -217,25 +224,42 @@ def test_applying_it_again_does_not_undo_the_scaler(overlay: str) -> None:
 
 
 @every_overlay
-def test_only_the_scaler_has_a_token(overlay: str) -> None:
+def test_only_who_speaks_with_the_api_server_has_a_token(overlay: str) -> None:
     with_token = {
-        name
+        name: pod(each)["serviceAccountName"]
         for name, each in workloads(overlay).items()
         if pod(each).get("automountServiceAccountToken") is not False
     }
-    scaled_by_us = "scaler" in roles(overlay)
-    assert with_token == ({"scaler"} if scaled_by_us else set())
+    scaler = {"scaler": "scaler"} if "keda" not in overlay else {}
+    workers = dict.fromkeys(WORKERS, "worker") if "kubernetes-jobs" in overlay else {}
+    assert with_token == scaler | workers
     for account in of_kind(overlay, "ServiceAccount"):
         assert account["automountServiceAccountToken"] is False
-    bound = {s["name"] for each in of_kind(overlay, "RoleBinding") for s in each["subjects"]}
-    assert bound == {name_of(each) for each in of_kind(overlay, "ServiceAccount")}
+    bound = [subject for each in of_kind(overlay, "RoleBinding") for subject in each["subjects"]]
+    assert {each["name"] for each in bound} == set(with_token.values())
+    assert {each["namespace"] for each in bound} <= {HOME}
     assert not of_kind(overlay, "ClusterRole", "ClusterRoleBinding")
+
+
+def test_workers_may_make_jobs_and_read_nothing_but_their_output() -> None:
+    role = named(EVERYTHING, "Role", "worker")
+    (namespace,) = (e for e in of_kind(EVERYTHING, "Namespace") if name_of(e) != HOME)
+    assert role["metadata"]["namespace"] == name_of(namespace), "apart from all that is ours"
+    allowed = {
+        (resource, verb)
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    jobs = {("jobs", verb) for verb in ("create", "get", "list", "watch", "patch", "delete")}
+    assert allowed == jobs | {("pods", "list"), ("pods/log", "get"), ("secrets", "create")}
 
 
 @every_overlay
 def test_the_scaler_may_scale_the_workers_and_nothing_else(overlay: str) -> None:
-    if "scaler" not in roles(overlay):
-        assert not of_kind(overlay, "Role", "Lease")
+    if "keda" in overlay:
+        assert not of_kind(overlay, "Lease")
+        assert "scaler" not in {name_of(each) for each in of_kind(overlay, "Role", "Deployment")}
         return
     (lease,) = of_kind(overlay, "Lease")
     assert named(overlay, "Role", "scaler")["rules"] == [

@@ -61,9 +61,8 @@ OTHERS = (NAMES, API_SERVER, INTERNET, METADATA, OUTSIDE_SERVER, INGRESS, KEDA, 
 
 
 def pods(overlay: str) -> dict[str, Peer]:
-    (namespace,) = of_kind(overlay, "Namespace")
     return {
-        name: Peer(name, name_of(namespace), labels(each))
+        name: Peer(name, each["metadata"]["namespace"], labels(each))
         for name, each in workloads(overlay).items()
     }
 
