@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import redis
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.retry import Retry
@@ -17,6 +18,10 @@ from streams.refusals import refusal
 SOCKET_TIMEOUT = 10.0
 #: The longest a reader blocks in one command, in milliseconds.
 BLOCK_MS = 2000
+
+#: What connections tell of themselves. Left to redis-py, each reads the version from its package's
+#: files: a millisecond of processor time.
+_DRIVER = redis.DriverInfo(lib_version=redis.__version__)
 
 _RAW_REPLIES = ("XREADGROUP", "XREAD", "XRANGE", "XREVRANGE", "XAUTOCLAIM", "XCLAIM", "XPENDING")
 
@@ -78,6 +83,7 @@ def connect(url: str, *, timeout: float = SOCKET_TIMEOUT) -> Client:
         socket_keepalive=True,
         single_connection_client=True,
         protocol=2,
+        driver_info=_DRIVER,
     )
     assert isinstance(client, Client)
     for command in _RAW_REPLIES:
