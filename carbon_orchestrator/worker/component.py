@@ -105,11 +105,14 @@ class WorkerRole:
     async def run(self) -> None:
         """Work until stopped; then let running jobs end, within the drain time."""
         await self.runtime.announce(WORKER, self.name, self._committer)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.table.run, self.runtime.stop)
-            tasks.start_soon(self._heartbeats)
-            tasks.start_soon(self._tellings.run)
-            tasks.start_soon(self._work)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.table.run, self.runtime.stop)
+                tasks.start_soon(self._heartbeats)
+                tasks.start_soon(self._tellings.run)
+                tasks.start_soon(self._work)
+        finally:
+            await self.executor.aclose()
         try:
             with anyio.fail_after(5):
                 await self._reader.zrem(self._offers, self._offer)
