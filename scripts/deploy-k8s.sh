@@ -70,7 +70,8 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
 if [ -n "$push" ]; then
-    docker build --tag "$image:$tag" "$root"
+    revision=$(git -C "$root" rev-parse HEAD 2>/dev/null) || revision=unknown
+    docker build --build-arg VERSION="$tag" --build-arg REVISION="$revision" --tag "$image:$tag" "$root"
     docker push "$image:$tag"
 fi
 

@@ -215,7 +215,7 @@ def docker(folder: Path, arguments: list[str]) -> int:
             return 1 if (folder / "no-daemon").exists() else 0
         case ["build", "--iidfile", file, "--tag", _, _]:
             Path(file).write_text(f"sha256:{IMAGE_ID}")
-        case ["build", "--tag", _, _] | ["push", _]:
+        case ["build", "--build-arg", _, "--build-arg", _, "--tag", _, _] | ["push", _]:
             pass
         case ["tag", _, image]:
             (folder / image).touch()

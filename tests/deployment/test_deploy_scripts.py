@@ -162,7 +162,9 @@ def test_a_server_outside_is_told_of_its_users_first(tmp_path: Path) -> None:
     assert "cannot be listed" in pushed.stderr
     calls = cluster.calls
     image = "registry.example.org/team/carbon-orchestrator:1.2.3"
-    assert calls[:2] == [f"docker build --tag {image} {cluster.checkout}", f"docker push {image}"]
+    assert calls[0].startswith("docker build --build-arg VERSION=1.2.3 --build-arg REVISION=")
+    assert calls[0].endswith(f" --tag {image} {cluster.checkout}")
+    assert calls[1] == f"docker push {image}"
     role = cluster.applied("Deployment", "worker-fast")["spec"]["template"]["spec"]["containers"]
     assert role[0]["image"] == image
     assert cluster.data("ConfigMap", "redis-ca") == {"ca.crt": "certificates\n"}

@@ -84,6 +84,19 @@ def test_the_program_understands_every_command(
 
 
 @every_overlay
+def test_pods_are_what_the_image_is_made_for(overlay: str) -> None:
+    file = (ROOT / "Dockerfile").read_text()
+    ((uid, gid),) = re.findall(r"^USER (\d+):(\d+)$", file, re.M)
+    (data,) = re.findall(r"CARBON_DATA_DIR=(\S+)", file)
+    for role in roles(overlay).values():
+        context = pod(role)["securityContext"]
+        assert (context["runAsUser"], context["runAsGroup"]) == (int(uid), int(gid))
+        assert context["fsGroup"] == int(gid), "or it could not write to its volumes"
+        assert environment(role)["CARBON_DATA_DIR"] == data
+    assert f"useradd --uid {uid}" in file
+
+
+@every_overlay
 def test_every_role_logs_in_as_itself(overlay: str) -> None:
     for role in roles(overlay).values():
         login = environment(role)
