@@ -44,8 +44,8 @@ from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.room import Room
 from carbon_orchestrator.gateway.routes import ROUTES
 from carbon_orchestrator.gateway.running import Running
-from carbon_orchestrator.gateway.submitting import Submitting
 from carbon_orchestrator.gateway.taking_events import TakingEvents
+from carbon_orchestrator.gateway.traced_submitting import submitting_of
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC
 from streams.errors import is_transient
@@ -96,7 +96,7 @@ class Gateway:
         self._listing = Listing(asking, topology, running)
         self._logs = Logs(runtime, asking, self._jobs)
         self._room = Room(reading, self._held, limits.max_waiting)
-        submitting = Submitting(runtime, reading, committer, self._room)
+        submitting = submitting_of(runtime, reading, committer, self._room)
         bodies = Bodies(limits.max_bulk)
         self._posting = Posting(runtime, reading, submitting, Preview(runtime, grids), bodies)
         self._taking = TakingEvents(runtime, self._posting, submitting, self._jobs, bodies)

@@ -23,11 +23,12 @@ from carbon_orchestrator.worker.attempt import Halt
 from carbon_orchestrator.worker.attempts import TAKEOVER_FIELDS, Attempt, Attempts, takeover
 from carbon_orchestrator.worker.burnt import Grid
 from carbon_orchestrator.worker.energy import EnergyMeter
-from carbon_orchestrator.worker.execution import Execution, Executor
+from carbon_orchestrator.worker.execution import Execution
 from carbon_orchestrator.worker.guardian import Guardian
 from carbon_orchestrator.worker.leftovers import clear
 from carbon_orchestrator.worker.segments import FIRST, SEGMENTS_FIELDS, Segments
 from carbon_orchestrator.worker.telling import Tellings
+from carbon_orchestrator.worker.traced_execution import executor_of
 from streams.commit import Transaction
 from streams.consumer import begin, bury_faults, dead_letter
 from streams.errors import CommitUnknown, is_missing_group, is_transient
@@ -79,7 +80,7 @@ class WorkerRole:
         self.slots = slots if slots is not None else config.pools[pool].slots
         self.name = runtime.consumer_name(f"worker-{site(pool, away)}")
         self.attempts = Attempts(topology, config, pool, self.name, self.slots)
-        self.executor = Executor(config, pool, guardian, data_dir, meter)
+        self.executor = executor_of(config, pool, guardian, data_dir, meter)
         bands = Bands.of(config.threshold)
         at_home = Intensities(home, bands)
         self.grid = Grid(Intensities(away, bands) if away else at_home, at_home)
