@@ -210,7 +210,7 @@ def fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> lis
     kept = list(range(len(columns)))
     spare = sorted((at for at in kept if columns[at].spare), key=lambda at: columns[at].spare)
     needs = [
-        min(each, _NARROWEST) if column.flexible else each
+        _NARROWEST if column.flexible else each
         for column, each in zip(columns, widths, strict=True)
     ]
     while spare and sum(needs[at] + 2 for at in kept) - 2 > width:

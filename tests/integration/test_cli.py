@@ -75,8 +75,11 @@ def test_a_job_is_submitted_again_as_it_was_but_for_what_is_given(cli: Cli) -> N
     same = ["type", "urgency", "labels", "timeout", "max_attempts", "expected_duration"]
     for name in (*same, "payload", "interruptible", "zones"):
         assert after[name] == before[name], name
-    other = cli.json("job", cli.submitted("broken", "--like", first, "--payload", "{}"))
+    failing = cli.submitted("broken", "--like", first, "--payload", "{}", "--max-attempts", "1")
+    other = cli.json("job", failing)
     assert (other["type"], other["payload"], other["labels"]) == ("broken", {}, {"a": "1"})
+    until(lambda: cli.state(failing) == "failed")
+    assert f"carbon-orchestrator submit --like {failing}" in cli("job", failing).stderr
     assert cli("submit", "--like", "none-such-0").returncode == 1
 
 
