@@ -178,13 +178,17 @@ key() {
     made=$(operate keys create "$secret" "$@") || fail "no API key could be made; see above"
     printf '%s' "$made" >"$work/token"
     keep secret generic "$secret" --from-file "token=$work/token"
-    # One that found no key at all is waiting to be started again.
-    kube rollout restart deployment/gateway
+    key_is_new=yes
 }
 
+key_is_new=''
 key api-key --scope submit --scope operate
 if grep -q '^kind: ScaledObject$' "$work/all.yaml"; then
     key keda-api-key --scope read
+fi
+if [ -n "$key_is_new" ]; then
+    # A gateway that found no key at all has ended, and Kubernetes takes its time.
+    kube rollout restart deployment/gateway
 fi
 for each in signal accounting gateway; do
     ready "deployment/$each"

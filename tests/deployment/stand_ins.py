@@ -184,12 +184,12 @@ class Kubectl:
 
     def learn_users(self) -> None:
         """What the server does when it starts: it reads the file that the Secret is mounted as."""
-        import redis
-
         file = self.folder / "users.acl"
         first = not file.read_text()
         file.write_bytes((self.objects / "Secret.redis-acl/users.acl").read_bytes())
         if first:
+            import redis
+
             redis.Redis(port=int(os.environ["SERVER"])).acl_load()
 
 
