@@ -101,7 +101,7 @@ def runs_a_job(environment: Path, elsewhere: Path) -> None:
     assert run(program, "--version", cwd=elsewhere).strip() == __version__
     assert json.loads(run(program, "contract", "openapi", cwd=elsewhere))["info"]["version"]
     port = free_port()
-    command = [
+    command: list[str | Path] = [
         program,
         "up",
         "--port",
