@@ -20,8 +20,8 @@ IMAGE = "registry.example.org/train:1"
 
 
 class Kubelet:
-    """Of the pods of jobs in one name space, each with the container `main`. Nobody else takes
-    care of them: they are for a scheduler that there is not."""
+    """Of the pods in one name space, of which nobody else takes care; those of jobs have the
+    container `main`."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
@@ -36,6 +36,22 @@ class Kubelet:
 
         return str(await until(made, 20))
 
+    async def unready(self) -> list[str]:
+        """The names of pods that are not ready yet."""
+        found = (await self._namespace.read("pods"))["items"]
+        return [
+            each["metadata"]["name"]
+            for each in found
+            if not any(
+                (condition["type"], condition["status"]) == ("Ready", "True")
+                for condition in each["status"].get("conditions", [])
+            )
+        ]
+
+    async def is_ready(self, pod: str) -> None:
+        condition = {"type": "Ready", "status": "True", "lastTransitionTime": _now()}
+        await self._patch(pod, {"phase": "Running", "conditions": [condition]})
+
     async def runs(self, pod: str) -> None:
         await self._says(pod, "Running", {"running": {"startedAt": _written(self._started)}})
 
@@ -44,7 +60,7 @@ class Kubelet:
             "exitCode": exit_code,
             "reason": "Error" if exit_code else "Completed",
             "startedAt": _written(self._started),
-            "finishedAt": _written(datetime.now(UTC)),
+            "finishedAt": _now(),
         }
         await self._says(pod, "Failed" if exit_code else "Succeeded", {"terminated": ended})
 
@@ -63,6 +79,9 @@ class Kubelet:
                 }
             ],
         }
+        await self._patch(pod, status)
+
+    async def _patch(self, pod: str, status: dict[str, Any]) -> None:
         patch = msgspec.json.encode({"status": status}).decode()
         await self._namespace.kubectl(
             "patch", "pod", pod, "--subresource=status", "--type=merge", f"--patch={patch}"
@@ -166,6 +185,10 @@ class Node:
     async def _changed(self, told: int) -> None:
         async with self._more:
             await self._more.wait_for(lambda: len(self._lines) > told or self._over or self._breaks)
+
+
+def _now() -> str:
+    return _written(datetime.now(UTC))
 
 
 def _written(moment: datetime, precision: str = "seconds") -> str:
