@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 import aiohttp
 import msgspec
 
-from carbon_orchestrator.config import ConfigError
+from carbon_orchestrator.config import ConfigError, Kubernetes
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -85,6 +85,19 @@ class Cluster:
             )
         except OSError as error:  # ssl.SSLError is one
             raise ConfigError(f"{access.ca_file}: no usable certificates: {error}") from None
+
+    @classmethod
+    def configured(cls, settings: Kubernetes) -> Cluster:
+        """As the configuration says. Raises ConfigError."""
+        token, ca = settings.token_file, settings.ca_file
+        return cls(
+            Access.find(
+                settings.api_server,
+                settings.namespace,
+                None if token is None else Path(token),
+                None if ca is None else Path(ca),
+            )
+        )
 
     async def request(
         self, method: str, path: str, body: Any = None, content_type: str = JSON

@@ -70,6 +70,11 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return f"carbon-{self.job_id}-{self.number}"
 
     @property
+    def selector(self) -> dict[str, str]:
+        """Labels of all Jobs, and their pods, that attempts of the job are."""
+        return {DEPLOYMENT: self.deployment, JOB: self.job_id}
+
+    @property
     def nameable(self) -> bool:
         """Whether the job's id can be part of a name, as all of our own making can."""
         return _ID.fullmatch(self.job_id) is not None
@@ -202,8 +207,7 @@ def secret_of(attempt: Attempt, payload: bytes, owner: str) -> dict[str, Any]:
 def _labels(attempt: Attempt) -> dict[str, str]:
     return {
         "app.kubernetes.io/managed-by": "carbon-orchestrator",
-        DEPLOYMENT: attempt.deployment,
-        JOB: attempt.job_id,
+        **attempt.selector,
         _TYPE: _label(attempt.type),
         _POOL: attempt.pool,
         _PROJECT: _label(attempt.project),

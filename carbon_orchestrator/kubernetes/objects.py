@@ -18,11 +18,16 @@ class _Part(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     pass
 
 
+class Owner(_Part, frozen=True):
+    uid: str
+
+
 class Metadata(_Part, frozen=True):
     name: str
     uid: str = ""
     resource_version: str = ""
     labels: dict[str, str] = {}
+    owner_references: list[Owner] = []
     creation_timestamp: datetime | None = None
     deletion_timestamp: datetime | None = None
 
@@ -111,7 +116,12 @@ class Pod(_Part, frozen=True):
         return [*self.status.init_container_statuses, *self.status.container_statuses]
 
 
+class ListMetadata(_Part, frozen=True):
+    next: str = msgspec.field(name="continue", default="")
+
+
 class JobList(_Part, frozen=True):
+    metadata: ListMetadata = ListMetadata()
     items: list[Job] | None = None
 
 

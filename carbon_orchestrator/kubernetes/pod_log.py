@@ -14,6 +14,7 @@ from carbon_orchestrator.kubernetes.cluster import Cluster, ClusterError
 from streams.retry import backoff
 
 _SILENCE = 300.0  # seconds without output after which it is asked for anew
+_LONGEST_STAMP = 40
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -30,7 +31,7 @@ class StampedLines:
 
     def resume(self) -> None:
         """What comes now begins anew, with lines that may be known."""
-        self._known = _moment(self.last)
+        self._known = _moment(self.last) if self.last else None
         self._rest = b""
 
     def feed(self, data: bytes) -> bytes:
@@ -44,12 +45,12 @@ class StampedLines:
 
     def _new(self, line: bytes) -> bytes | None:
         raw, _, text = line.partition(b" ")
-        stamp = raw.decode("ascii", "replace")
-        if self._known is not None:
-            moment = _moment(stamp)
-            if moment is not None and moment <= self._known:
-                return None
-            self._known = None  # a log is in order
+        stamp = raw[:_LONGEST_STAMP].decode("ascii", "replace")
+        if _STAMP.fullmatch(stamp) is None:  # not the container's word, but about it
+            return line
+        if self._known is not None and _moment(stamp) <= self._known:
+            return None
+        self._known = None  # a log is in order
         self.last = stamp
         return text
 
@@ -104,11 +105,10 @@ class PodLog:
 _Moment = tuple[float, str]
 
 
-def _moment(stamp: str) -> _Moment | None:
-    """Seconds since the Unix epoch and nanoseconds, which a float could not tell apart; None where
-    it is no time. A node may write its local time."""
+def _moment(stamp: str) -> _Moment:
+    """Seconds since the Unix epoch and nanoseconds, which a float could not tell apart. A node may
+    write its local time."""
     match = _STAMP.fullmatch(stamp)
-    if match is None:
-        return None
+    assert match is not None
     whole, fraction, offset = match.groups()
     return datetime.fromisoformat(whole + offset).timestamp(), f"{fraction or '':0<9}"

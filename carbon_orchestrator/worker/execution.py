@@ -14,11 +14,11 @@ from typing import Any, Literal
 import msgspec
 import structlog
 
-from carbon_orchestrator.config import Config, ConfigError, JobType, Kubernetes, command_line
+from carbon_orchestrator.config import Config, ConfigError, JobType, command_line
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Pool, Spec
 from carbon_orchestrator.kubernetes import job_template
-from carbon_orchestrator.kubernetes.cluster import Access, Cluster
+from carbon_orchestrator.kubernetes.cluster import Cluster
 from carbon_orchestrator.worker.attempt import Ended, Halt
 from carbon_orchestrator.worker.callable import PythonHandler, one_line
 from carbon_orchestrator.worker.command import base_environment, run_command
@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 Outcome = Literal["completed", "failed", "cancelled", "suspended", "timeout", "interrupted"]
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_GPUS_UNSEEN = ("GPUs of its pod not measured",)
 _REFRESH = 60.0  # seconds; energy counters wrap after many minutes at the soonest
 
 
@@ -103,10 +104,10 @@ class Executor:
         self._directories = (data_dir / "checkpoints").absolute()
         self._tail = config.limits.output_tail
         self.meter = meter if meter is not None else meter_of(config)
-        self._deployment = config.namespace
+        self.deployment = config.namespace
         self._types = {name: self._resolve(name, kind) for name, kind in config.types.items()}
         in_pods = any(kind.template is not None for kind in self._types.values())
-        self._cluster = _cluster(config.kubernetes) if in_pods else None
+        self.cluster = Cluster.configured(config.kubernetes) if in_pods else None
         self._running = 0
         self._refresh: asyncio.TimerHandle | None = None
         log.info(
@@ -145,7 +146,9 @@ class Executor:
             argv,
             handler,
             template,
-            self.meter.limitations(job_type.gpus),
+            _GPUS_UNSEEN
+            if template is not None and template.gpus
+            else (self.meter.limitations(job_type.gpus)),
             confinement,
         )
 
@@ -218,8 +221,8 @@ class Executor:
 
     async def aclose(self) -> None:
         """When nothing runs any more."""
-        if self._cluster is not None:
-            await self._cluster.aclose()
+        if self.cluster is not None:
+            await self.cluster.aclose()
 
     async def _command(
         self,
@@ -267,9 +270,9 @@ class Executor:
         halt: Halt,
         telling: Telling,
     ) -> Ended:
-        assert self._cluster is not None
+        assert self.cluster is not None
         return await run_pod(
-            self._cluster,
+            self.cluster,
             template,
             job_template.Attempt(
                 job_id=spec.job_id,
@@ -277,7 +280,7 @@ class Executor:
                 type=spec.type,
                 pool=self._pool,
                 project=spec.project,
-                deployment=self._deployment,
+                deployment=self.deployment,
                 timeout=kind.timeout if spec.timeout is None else spec.timeout,
                 grace=kind.grace,
                 environment=self._environment(kind, spec, attempt, fence),
@@ -347,18 +350,6 @@ class Executor:
     def _keep_fresh(self) -> None:
         self.meter.refresh()
         self._refresh = asyncio.get_running_loop().call_later(_REFRESH, self._keep_fresh)
-
-
-def _cluster(settings: Kubernetes) -> Cluster:
-    token, ca = settings.token_file, settings.ca_file
-    return Cluster(
-        Access.find(
-            settings.api_server,
-            settings.namespace,
-            None if token is None else Path(token),
-            None if ca is None else Path(ca),
-        )
-    )
 
 
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode

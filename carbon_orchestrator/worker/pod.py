@@ -14,24 +14,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from urllib.parse import urlencode
 
 import anyio
 import msgspec
 import structlog
 
 from carbon_orchestrator.clock import wall_ms
-from carbon_orchestrator.kubernetes.cluster import MERGE_PATCH, Cluster, ClusterError
+from carbon_orchestrator.kubernetes.cluster import Cluster, ClusterError
 from carbon_orchestrator.kubernetes.job_template import (
     ATTEMPT,
-    DEPLOYMENT,
     JOB,
     Attempt,
     Template,
     job_of,
     secret_of,
 )
-from carbon_orchestrator.kubernetes.objects import Job, JobList, Pod, PodList, read
+from carbon_orchestrator.kubernetes.jobs import Jobs
+from carbon_orchestrator.kubernetes.objects import Job, Pod
 from carbon_orchestrator.kubernetes.pod_log import PodLog
 from carbon_orchestrator.kubernetes.sight import Sight, reserved_ms, sight
 from carbon_orchestrator.progress import Report, parse
@@ -70,8 +69,8 @@ async def run_pod(
     """Run an attempt; what its main container writes goes to `output`, and the lines of it that
     begin with PROGRESS to `report`.
 
-    Ends at the latest its grace and 25 s after `cancel` is set, its timeout has passed or the
-    caller is cancelled; the last is told by `stopped`, not raised. Never raises for the job's
+    Ends at the latest its grace and half a minute after `cancel` is set, its timeout has passed or
+    the caller is cancelled; the last is told by `stopped`, not raised. Never raises for the job's
     faults or the cluster's.
     """
     if not attempt.nameable:
@@ -92,15 +91,12 @@ class _Life:
         report: Callable[[Report], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._cluster = cluster
+        self._jobs = Jobs(cluster)
         self._template = template
         self._attempt = attempt
         self._payload = payload
         self._output = output
         self._report = report
-        namespace = cluster.access.namespace
-        self._jobs = f"/apis/batch/v1/namespaces/{namespace}/jobs"
-        self._core = f"/api/v1/namespaces/{namespace}"
         self._stopped: StopReason | None = None
         self._fault: str | None = None  # why we end it
         self._trouble = ""  # what the API server last did not do
@@ -158,8 +154,7 @@ class _Life:
             return Ended(error="another worker has taken it over")
         finally:
             await self._close_log()
-        if over:
-            await self._tidy_up()
+        await self._tidy_up()
         return self._ended("" if over else self._trouble or "its pod does not end")
 
     @property
@@ -192,6 +187,8 @@ class _Life:
         if not self._let_go and self._ending_by is None:
             await self._begin(self._job)
         await self._look(self._job.metadata.name)
+        if not self._let_go and self._ending_by is None and not self._gone:
+            return False
         seen, job = self._sight, self._job
         if self._gone or (job.finished and seen.idle):
             return True
@@ -199,8 +196,7 @@ class _Life:
             if job.spec.suspend and seen.idle:
                 return True
             if not job.spec.suspend and not job.finished:
-                await self._patch(job, {"spec": {"suspend": True}})
-                return False
+                await self._jobs.patch(job, {"spec": {"suspend": True}})
         elif job.finished:  # of several that end, one lingers
             self._end()
         self._follow(seen)
@@ -217,11 +213,8 @@ class _Life:
         """Of the Job that goes on from an earlier attempt, or of a new one; whether there is none,
         and none is wanted any more."""
         mine = self._attempt.number
-        selector = f"{JOB}={self._attempt.job_id},{DEPLOYMENT}={self._attempt.deployment}"
-        query = urlencode({"labelSelector": selector})
-        answer = await self._cluster.request("GET", f"{self._jobs}?{query}")
-        in_the_way = False
-        for job in read(answer, JobList).items or []:
+        left = False
+        for job in await self._jobs.all(self._attempt.selector):
             number = _number(job)
             if number > mine:
                 raise _TakenOver
@@ -229,54 +222,37 @@ class _Life:
                 self._job, self._let_go = job, not job.spec.suspend
                 return False
             if _goes_on(job):
-                if await self._patch(job, {"metadata": {"labels": {ATTEMPT: str(mine)}}}):
-                    self._let_go = True
-                    log.info("Job taken over", job=job.metadata.name, attempt=mine)
+                change = {"metadata": {"labels": {ATTEMPT: str(mine)}}}
+                self._job = await self._jobs.patch(job, change)
+                self._let_go = self._job is not None
+                log.info("Job taken over", job=job.metadata.name, attempt=mine)
                 return False
             if not job.finished:
-                in_the_way = True
-                await self._delete(job, "Foreground")
-        if in_the_way:  # its pod may still run: no two at a time
+                left = True
+                await self._jobs.delete(job, "Foreground")
+        if left:  # its pod may still run: no two at a time
             self._waits_for = "what an earlier attempt left has not gone"
             await self._sleep(_STOPPING / 2)
             return False
         if self._ending_by is not None:
             return True
-        await self._make()
+        self._job = await self._jobs.make(job_of(self._template, self._attempt))
+        if self._job is None:  # made before, and the answer was lost
+            there = await self._jobs.get(self._attempt.name)
+            if there is not None and there.metadata.labels.get(JOB) != self._attempt.job_id:
+                raise ClusterError(403, f"there is a Job {self._attempt.name} that is not ours")
+            self._job = there
         return False
-
-    async def _make(self) -> None:
-        try:
-            made = await self._cluster.request(
-                "POST", self._jobs, job_of(self._template, self._attempt)
-            )
-        except ClusterError as error:
-            if error.status != 409:
-                raise
-            # Made before, and the answer was lost; or a conflict about something else, as a quota.
-            made = await self._cluster.request("GET", f"{self._jobs}/{self._attempt.name}")
-        job = read(made, Job)
-        if job.metadata.labels.get(JOB) != self._attempt.job_id:
-            raise ClusterError(403, f"there is a Job {job.metadata.name} that is not ours")
-        self._job = job
 
     async def _begin(self, job: Job) -> None:
         """Give it its payload, and let it go."""
-        secret = secret_of(self._attempt, self._payload, job.metadata.uid)
-        try:
-            await self._cluster.request("POST", f"{self._core}/secrets", secret)
-        except ClusterError as error:
-            if error.status != 409:  # it is there
-                raise
-        if await self._patch(job, {"spec": {"suspend": False}}):
-            self._let_go = True
+        await self._jobs.make_secret(secret_of(self._attempt, self._payload, job.metadata.uid))
+        changed = await self._jobs.patch(job, {"spec": {"suspend": False}})
+        self._job, self._let_go = changed or job, changed is not None
 
     async def _look(self, name: str) -> None:
-        try:
-            job = read(await self._cluster.request("GET", f"{self._jobs}/{name}"), Job)
-        except ClusterError as error:
-            if error.status != 404:
-                raise
+        job = await self._jobs.get(name)
+        if job is None:
             self._gone = True
             self._sight = msgspec.structs.replace(
                 self._sight, error="its Job was deleted by somebody else"
@@ -284,44 +260,12 @@ class _Life:
             return
         if _number(job) != self._attempt.number:
             raise _TakenOver
-        query = urlencode({"labelSelector": f"batch.kubernetes.io/job-name={name}"})
-        answer = await self._cluster.request("GET", f"{self._core}/pods?{query}")
         self._job = job
-        self._sight = sight(job, read(answer, PodList).items or [], self._template.container)
+        pods = await self._jobs.pods(job, self._attempt.selector)
+        self._sight = sight(job, pods, self._template.container)
         self._pod = self._sight.pod or self._pod
         if self._ending_by is None:
             self._waits_for = "" if self._sight.writing else self._sight.waiting
-
-    async def _patch(self, job: Job, change: dict[str, dict[str, object]]) -> bool:
-        """Change a Job that is as we saw it; False where it is not, so that it has to be looked at
-        again."""
-        metadata = {**change.get("metadata", {}), "resourceVersion": job.metadata.resource_version}
-        path = f"{self._jobs}/{job.metadata.name}"
-        try:
-            answer = await self._cluster.request(
-                "PATCH", path, {**change, "metadata": metadata}, MERGE_PATCH
-            )
-        except ClusterError as error:
-            if error.status not in (404, 409):
-                raise
-            if self._job is not None:
-                await self._look(self._job.metadata.name)
-            return False
-        self._job = read(answer, Job)
-        return True
-
-    async def _delete(self, job: Job, propagation: str) -> None:
-        body = {
-            "apiVersion": "v1",
-            "kind": "DeleteOptions",
-            "propagationPolicy": propagation,
-            "preconditions": {"uid": job.metadata.uid},
-        }
-        try:
-            await self._cluster.request("DELETE", f"{self._jobs}/{job.metadata.name}", body)
-        except ClusterError as error:
-            if error.status not in (404, 409):
-                raise
 
     async def _changed(self, job: Job) -> None:
         within = _RUNNING if self._sight.writing else _STARTING
@@ -330,8 +274,7 @@ class _Life:
         elif self._stuck_since is not None:
             within = min(within, self._stuck_since + _STUCK - self._loop.time())
         with anyio.move_on_after(max(0.0, within)) as self._pause:
-            version = job.metadata.resource_version
-            await self._cluster.changed(self._jobs, job.metadata.name, version, within)
+            await self._jobs.changed(job, within)
         await asyncio.sleep(_APART)
 
     async def _sleep(self, length: float) -> None:
@@ -353,7 +296,7 @@ class _Life:
     def _follow(self, seen: Sight) -> None:
         if self._log is None and seen.writing and seen.pod is not None:
             name = seen.pod.metadata.name
-            follower = PodLog(self._cluster, name, self._template.container, self._write)
+            follower = PodLog(self._jobs.cluster, name, self._template.container, self._write)
             self._log = follower, asyncio.create_task(follower.run())
 
     def _write(self, data: bytes) -> None:
@@ -392,7 +335,7 @@ class _Life:
         with anyio.move_on_after(_DELETING):
             while True:
                 try:
-                    await self._delete(job, "Background")
+                    await self._jobs.delete(job, "Background")
                     return
                 except ClusterError as error:
                     log.warning("Job not removed", job=job.metadata.name, error=str(error))

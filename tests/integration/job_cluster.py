@@ -51,6 +51,8 @@ class JobCluster(ApiServer):
         self.on_term: Callable[[str], None] = lambda pod: self.exit(pod, 143)
         #: Answered to every request while it is set.
         self.outage: int | None = None
+        #: Objects in one answer at most.
+        self.page = 1000
         #: Verbs of requests that are carried out, whose answers do not arrive: each once.
         self.lost: list[str] = []
         #: Versions before this one are too old to watch from.
@@ -224,9 +226,11 @@ class JobCluster(ApiServer):
         new["status"] = {}
         self.objects[kind][name] = new
         self._changed(new)
+        answer = web.json_response(new, status=201)
         if kind == "jobs":
             self._control(new)
-        return web.json_response(new, status=201)
+            self._changed(new)  # its controller writes into its status at once
+        return answer
 
     def _patch(self, job: Object, content_type: str | None, change: Object) -> web.Response:
         if content_type != "application/merge-patch+json":
@@ -259,6 +263,8 @@ class JobCluster(ApiServer):
 
     def _list(self, kind: str, query: dict[str, str]) -> web.Response:
         selector = query.pop("labelSelector", "")
+        place = int(query.pop("continue", 0))
+        most = min(int(query.pop("limit", self.page)), self.page)
         if query:
             return self.fault(f"a list knows no {query}")
         wanted = [each.split("=") for each in selector.split(",")]
@@ -267,7 +273,8 @@ class JobCluster(ApiServer):
             for each in self.objects[kind].values()
             if all(each["metadata"]["labels"].get(name) == value for name, value in wanted)
         ]
-        return web.json_response({"kind": "List", "apiVersion": "v1", "items": found})
+        following = {"continue": str(place + most)} if len(found) > place + most else {}
+        return web.json_response({"metadata": following, "items": found[place : place + most]})
 
     async def _watch(
         self, request: web.Request, kind: str, query: dict[str, str]
@@ -358,7 +365,7 @@ class JobCluster(ApiServer):
         self._number += 1
         name = job["metadata"]["name"]
         template = job["spec"]["template"]
-        labels = {**template["metadata"]["labels"], "batch.kubernetes.io/job-name": name}
+        labels = dict(template["metadata"]["labels"])
         owner = {"kind": "Job", "name": name, "uid": job["metadata"]["uid"]}
         pod = {
             "metadata": {

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from deployment import Deploy, Deployment
 from job_cluster import JobCluster
@@ -15,7 +19,11 @@ from test_planning import observed, planning
 
 from carbon_orchestrator.clock import GridClock
 from carbon_orchestrator.config import ConfigError, JobType, Kubernetes, load
+from carbon_orchestrator.kubernetes.cluster import Access, Cluster
+from carbon_orchestrator.kubernetes.job_template import Attempt, check
 from carbon_orchestrator.worker import pod as pod_module
+from carbon_orchestrator.worker.output import OutputTail
+from carbon_orchestrator.worker.pod import run_pod
 from streams.testing import until
 
 HERE = Path(__file__).parent
@@ -362,6 +370,37 @@ async def test_a_worker_that_leaves_ends_its_jobs_and_they_run_elsewhere(
     await house.reach(job_id, "completed")
 
 
+async def test_who_is_asked_twice_to_leave_leaves_at_once(api: JobCluster, tmp_path: Path) -> None:
+    template = check(msgspec.yaml.decode(TEMPLATE))
+    attempt = Attempt(
+        job_id="twice",
+        number=1,
+        type="train",
+        pool="fast",
+        project="default",
+        deployment="carbon",
+        timeout=30,
+        grace=20,
+        environment={},
+    )
+    cluster = Cluster(Access(api.url, "jobs", api.token_file))
+    running = asyncio.create_task(
+        run_pod(cluster, template, attempt, b"{}", OutputTail(100), cancel=asyncio.Event())
+    )
+    await podded(api, "twice")
+    asked: list[str] = []
+    api.on_term = asked.append
+    running.cancel()
+    await until(lambda: asked)
+    running.cancel()
+    async with asyncio.timeout(5):
+        ended = await running
+    await cluster.aclose()
+    assert (ended.stopped, ended.done) == ("interrupted", False)
+    assert ended.limitations == ("its Job may still run: its pod does not end",)
+    assert "deletionTimestamp" in job_object(api, "twice")["metadata"]
+
+
 # -- what goes wrong -------------------------------------------------------------------------------
 
 
@@ -453,10 +492,10 @@ def worker_process(api: JobCluster, template: Path, tmp_path: Path) -> Iterator[
         each.wait(10)
 
 
-async def orphaned(
+async def alone(
     api: JobCluster, deploy: Deploy, template: Path, start: Any
-) -> tuple[Deployment, str, str]:
-    """A job whose pod runs and whose worker was killed."""
+) -> tuple[Deployment, str, str, subprocess.Popen[bytes]]:
+    """A job whose pod runs and whose worker is a process of its own."""
     house = deploy(**settings(api, template))
     await house.gateway()
     house.router()
@@ -467,6 +506,14 @@ async def orphaned(
     pod = await podded(api, job_id)
     api.write(pod, "begun\n")
     await until(lambda: house.redis.exists(house.topology.output(job_id)))
+    return house, job_id, pod, process
+
+
+async def orphaned(
+    api: JobCluster, deploy: Deploy, template: Path, start: Any
+) -> tuple[Deployment, str, str]:
+    """A job whose pod runs and whose worker was killed."""
+    house, job_id, pod, process = await alone(api, deploy, template, start)
     process.kill()
     return house, job_id, pod
 
@@ -487,6 +534,29 @@ async def test_a_pod_outlives_its_worker_and_is_taken_over(
     (run,) = job["runs"]
     assert (run["attempt"], run["output"]) == (2, "begun\ngoing on\n")
     assert job["failures"] == 0
+
+
+async def test_a_worker_that_slept_through_its_lease_leaves_the_job_to_the_other(
+    api: JobCluster, deploy: Deploy, template: Path, worker_process: Any
+) -> None:
+    house, job_id, pod, process = await alone(api, deploy, template, worker_process)
+    asked: list[str] = []
+    api.on_term = asked.append
+    process.send_signal(signal.SIGSTOP)
+    house.worker("fast")
+    await until(lambda: house.field(job_id, "2.started"), 6)
+    labels = job_object(api, job_id)["metadata"]["labels"]
+    await until(lambda: labels["carbon-orchestrator/attempt"] == "2")
+    # It wakes up, hears that its lease is lost, and finds the Job to be another's.
+    others = len(api.requests)
+    process.send_signal(signal.SIGCONT)
+    looks = f"/apis/batch/v1/namespaces/jobs/jobs/carbon-{job_id}-1"
+    await until(lambda: ("GET", looks) in api.requests[others:])
+    process.terminate()
+    process.wait(15)
+    api.exit(pod, 0)
+    await house.reach(job_id, "completed")
+    assert asked == []
 
 
 async def test_a_pod_that_came_to_its_end_while_no_worker_was_there_counts(
@@ -531,6 +601,32 @@ async def test_what_an_earlier_attempt_left_suspended_goes_before_another_is_mad
     api.on_term = lambda pod: api.exit(pod, 143)
     api.exit(again, 0)
     await house.reach(job_id, "completed")
+
+
+async def test_what_nobody_waits_for_any_more_is_removed_when_a_worker_starts(
+    api: JobCluster, deploy: Deploy, template: Path
+) -> None:
+    api.page = 1
+    house = deploy(**settings(api, template))
+    await house.gateway()
+    house.router()
+    first = house.worker("fast")
+    kept = await begun(house)
+    await podded(api, kept)
+    for name, deployment in (("gone", house.config.namespace), ("foreign", "another")):
+        left = copy.deepcopy(job_object(api, kept))
+        left["metadata"] |= {"name": name, "uid": name}
+        left["metadata"]["labels"] |= {
+            "carbon-orchestrator/job": name,
+            "carbon-orchestrator/deployment": deployment,
+        }
+        api.jobs[name] = left
+    house.worker("eco")
+    await until(lambda: "gone" not in api.jobs)
+    assert set(api.jobs) == {f"carbon-{kept}-1", "foreign"}
+    del api.jobs["foreign"]
+    await first.stop()
+    house.parts.remove(first)
 
 
 # -- templates -------------------------------------------------------------------------------------
