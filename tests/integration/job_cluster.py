@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,7 +36,7 @@ _JOB_SPEC = {
 #: What a worker's Role allows, and no more (docs/kubernetes-jobs.md).
 ROLE = {
     "jobs": {"create", "get", "list", "watch", "patch", "delete"},
-    "pods": {"list"},
+    "pods": {"list", "watch"},
     "pods/log": {"get"},
     "secrets": {"create"},
 }
@@ -59,6 +60,7 @@ class JobCluster(ApiServer):
         self.oldest = 0
         self.watches = 0  # that have been begun
         self._number = 0
+        self._history: list[tuple[int, str, str, str, Object]] = []  # version, kind, name, event
         self._news = asyncio.Event()
         self._cut = asyncio.Event()
 
@@ -129,12 +131,17 @@ class JobCluster(ApiServer):
             "containerStatuses": [{"name": "main", "state": state}],
             **(status or {}),
         }
-        job = self.jobs.get(found["metadata"]["ownerReferences"][0]["name"])
-        if job is None:
+        job = self._job_of(pod)
+        self._changed(found)
+        if "deletionTimestamp" in found["metadata"]:
+            # As a suspended Job's pods: they count for nothing, and go at once.
+            self._gone(found)
+            if "deletionTimestamp" in job["metadata"]:
+                self._control(job)
             return
         if code == 0:
             _conditions(job, "SuccessCriteriaMet", "Complete")
-        elif not job["spec"]["suspend"]:
+        else:
             message = "Job has reached the specified backoff limit"
             _conditions(job, "FailureTarget", "Failed", reason="BackoffLimitExceeded", text=message)
         self._changed(job)
@@ -143,7 +150,6 @@ class JobCluster(ApiServer):
         """The Job's time is up."""
         for pod in self._pods(job):
             self._ask_to_end(pod)
-            self.pods.pop(pod, None)
         found = self.jobs[job]
         found["status"] = {}
         message = "Job was active longer than specified deadline"
@@ -225,7 +231,7 @@ class JobCluster(ApiServer):
         new["metadata"] |= {"uid": f"uid-{self._number}", "creationTimestamp": _time()}
         new["status"] = {}
         self.objects[kind][name] = new
-        self._changed(new)
+        self._changed(new, "ADDED")
         answer = web.json_response(new, status=201)
         if kind == "jobs":
             self._control(new)
@@ -290,16 +296,15 @@ class JobCluster(ApiServer):
             gone = {"kind": "Status", "code": 410, "reason": "Expired"}
             await response.write(msgspec.json.encode({"type": "ERROR", "object": gone}) + b"\n")
             return response
-        cut, loop = self._cut, asyncio.get_running_loop()
+        cut, loop, place = self._cut, asyncio.get_running_loop(), 0
         deadline = loop.time() + within
         while not cut.is_set() and loop.time() < deadline:
-            found = self.objects[kind].get(name)
-            seen = self._number if found is None else int(found["metadata"]["resourceVersion"])
-            if seen > version:
-                version = seen
-                event = {"type": "DELETED" if found is None else "MODIFIED", "object": found or {}}
-                with suppress(ConnectionResetError):  # it heard enough
-                    await response.write(msgspec.json.encode(event) + b"\n")
+            news, place = self._history[place:], len(self._history)
+            for number, its_kind, its_name, event, found in news:
+                if number > version and (its_kind, its_name) == (kind, name):
+                    line = msgspec.json.encode({"type": event, "object": found}) + b"\n"
+                    with suppress(ConnectionResetError):  # it heard enough
+                        await response.write(line)
             await self._next(cut, deadline - loop.time())
         return response
 
@@ -345,7 +350,7 @@ class JobCluster(ApiServer):
         if "deletionTimestamp" in job["metadata"]:
             for pod in running:
                 self._ask_to_end(pod)
-            if all(_ended(self.pods[each]) for each in self._pods(name)):
+            if name in self.jobs and all(_ended(self.pods[each]) for each in self._pods(name)):
                 self._collect(job)
         elif job["spec"]["suspend"]:
             for pod in running:
@@ -355,11 +360,15 @@ class JobCluster(ApiServer):
             self._make_pod(job)
 
     def _ask_to_end(self, pod: str) -> None:
-        if self.pods[pod]["status"]["phase"] == "Pending":
-            del self.pods[pod]
+        found = self.pods[pod]
+        if "deletionTimestamp" in found["metadata"]:
             return
-        self.pods[pod]["metadata"]["deletionTimestamp"] = _time()
-        self.on_term(pod)
+        found["metadata"]["deletionTimestamp"] = _time()
+        self._changed(found)
+        if found["status"]["phase"] == "Pending":
+            self._gone(found)
+        else:
+            self.on_term(pod)
 
     def _make_pod(self, job: Object) -> None:
         self._number += 1
@@ -378,19 +387,17 @@ class JobCluster(ApiServer):
             "status": {"phase": "Pending"},
         }
         self.pods[pod["metadata"]["name"]] = pod
+        self._changed(pod, "ADDED")
         self._changed(job)
 
     def _collect(self, job: Object) -> None:
         """The garbage of a Job that is gone."""
-        del self.jobs[job["metadata"]["name"]]
+        self._gone(job)
         uid = job["metadata"]["uid"]
         for kind in ("pods", "secrets"):
-            self.objects[kind] = {
-                name: each
-                for name, each in self.objects[kind].items()
-                if each["metadata"]["ownerReferences"][0]["uid"] != uid
-            }
-        self._tell()
+            for each in list(self.objects[kind].values()):
+                if each["metadata"]["ownerReferences"][0]["uid"] == uid:
+                    self._gone(each)
 
     def _pods(self, job: str) -> list[str]:
         return [
@@ -402,13 +409,27 @@ class JobCluster(ApiServer):
     def _main(self, pod: str) -> Object:
         return dict(self.pods[pod]["spec"]["containers"][0])
 
-    def _job_changed(self, pod: str) -> None:
-        self._changed(self.jobs[self.pods[pod]["metadata"]["ownerReferences"][0]["name"]])
+    def _job_of(self, pod: str) -> Object:
+        return self.jobs[self.pods[pod]["metadata"]["ownerReferences"][0]["name"]]
 
-    def _changed(self, found: Object) -> None:
+    def _job_changed(self, pod: str) -> None:
+        self._changed(self.pods[pod])
+        self._changed(self._job_of(pod))
+
+    def _changed(self, found: Object, event: str = "MODIFIED") -> None:
         self._number += 1
         found["metadata"]["resourceVersion"] = str(self._number)
+        name = found["metadata"]["name"]
+        kind = next(kind for kind, each in self.objects.items() if each.get(name) is found)
+        self._history.append((self._number, kind, name, event, copy.deepcopy(found)))
         self._tell()
+
+    def _gone(self, found: Object) -> None:
+        """It is deleted."""
+        self._changed(found, "DELETED")
+        for each in self.objects.values():
+            if each.get(found["metadata"]["name"]) is found:
+                del each[found["metadata"]["name"]]
 
     def _tell(self) -> None:
         self._news.set()

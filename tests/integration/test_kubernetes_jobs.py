@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 import pytest
+import yaml
 from deployment import Deploy, Deployment
-from job_cluster import JobCluster
+from job_cluster import ROLE, JobCluster
 from test_planning import observed, planning
 
 from carbon_orchestrator.clock import GridClock
@@ -320,7 +321,7 @@ async def test_an_interruptible_job_is_suspended_and_goes_on_as_another_attempt(
     assert suspended == [True]
     await until(lambda: not api.jobs)
     run = (await house.job(job_id))["runs"][0]
-    assert (run["outcome"], run["output"]) == ("suspended", "saved\n")
+    assert (run["outcome"], run["output"], run["exit_code"]) == ("suspended", "saved\n", 143)
     await observed(house, 10, 300, 300, 300)
     await house.reach(job_id, "running")
     again = await podded(api, job_id)
@@ -502,7 +503,7 @@ async def alone(
     house.accounting()
     process = await start(house)
     job_id = await house.post("train", urgency="urgent")
-    await house.reach(job_id, "running", timeout=15)
+    await house.reach(job_id, "running", timeout=35)
     pod = await podded(api, job_id)
     api.write(pod, "begun\n")
     await until(lambda: house.redis.exists(house.topology.output(job_id)))
@@ -553,7 +554,7 @@ async def test_a_worker_that_slept_through_its_lease_leaves_the_job_to_the_other
     looks = f"/apis/batch/v1/namespaces/jobs/jobs/carbon-{job_id}-1"
     await until(lambda: ("GET", looks) in api.requests[others:])
     process.terminate()
-    process.wait(15)
+    assert await asyncio.to_thread(process.wait, 30) == 0
     api.exit(pod, 0)
     await house.reach(job_id, "completed")
     assert asked == []
@@ -595,7 +596,6 @@ async def test_what_an_earlier_attempt_left_suspended_goes_before_another_is_mad
     await until(lambda: len(api.requests) > seen + 3)
     assert list(api.pods) == [pod], "no second pod beside one that still runs"
     api.exit(pod, 143)
-    api._control(left)
     again = await podded(api, job_id)
     assert again.startswith(f"carbon-{job_id}-2")
     api.on_term = lambda pod: api.exit(pod, 143)
@@ -630,6 +630,12 @@ async def test_what_nobody_waits_for_any_more_is_removed_when_a_worker_starts(
 
 
 # -- templates -------------------------------------------------------------------------------------
+
+
+def test_a_workers_role_is_what_it_needs() -> None:
+    account = HERE.parents[1] / "k8s/components/kubernetes-jobs/account.yaml"
+    (role,) = [each for each in yaml.safe_load_all(account.read_text()) if each["kind"] == "Role"]
+    assert {rule["resources"][0]: set(rule["verbs"]) for rule in role["rules"]} == ROLE
 
 
 def test_a_template_lies_beside_the_configuration(tmp_path: Path) -> None:
