@@ -431,6 +431,28 @@ async def test_a_job_lives_through_an_outage_of_the_api_server(
     assert (await house.job(job_id))["runs"][0]["output"] == "before\nmeanwhile\nafter\n"
 
 
+async def test_a_job_that_cannot_be_ended_is_recorded_so_and_removed_later(
+    api: JobCluster, deploy: Deploy, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for bound in ("_ENDING", "_DELETING", "_LOG_ENDING"):
+        monkeypatch.setattr(pod_module, bound, 0.2)
+    house = deploy(**settings(api, template))
+    await house.all()
+    job_id = await begun(house)
+    await podded(api, job_id)
+    api.outage = 503
+    api.cut()
+    assert (await house.http("DELETE", f"/jobs/{job_id}")).status == 202
+    await house.reach(job_id, "cancelled")
+    limitations = (await house.job(job_id))["runs"][0]["limitations"]
+    assert [each.startswith("its Job may still run: ") for each in limitations] == [True]
+    assert "503" in limitations[0]
+    api.outage = None
+    assert len(api.jobs) == 1
+    house.worker("eco")
+    await until(lambda: not api.jobs)
+
+
 async def test_a_watch_that_is_too_old_is_begun_anew(
     api: JobCluster, deploy: Deploy, template: Path
 ) -> None:
