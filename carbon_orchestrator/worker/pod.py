@@ -108,7 +108,7 @@ class _Life:
         self._gone = False
         self._sight = Sight()
         self._pod: Pod | None = None  # as last seen
-        self._waits_for = ""  # until it was to end
+        self._waits_for = ""  # as last told by its pod
         self._stuck_since: float | None = None
         self._hearing: asyncio.Task[None] | None = None  # how its pod ends
         self._log: tuple[PodLog, asyncio.Task[None]] | None = None
@@ -274,7 +274,7 @@ class _Life:
         self._sight = sight(job, pods, self._template.container)
         if self._pod is None or not self._pod.ended:
             self._pod = self._sight.pod or self._pod
-        if self._ending_by is None:
+        if self._ending_by is None or self._sight.pod is not None:
             self._waits_for = "" if self._sight.writing else self._sight.waiting
 
     def _hear_of_its_end(self) -> None:
