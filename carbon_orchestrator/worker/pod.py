@@ -196,6 +196,7 @@ class _Life:
         seen, job = self._sight, self._job
         if self._gone or (job.finished and seen.idle):
             return True
+        self._follow(seen)
         if self._ending_by is not None:
             if job.spec.suspend and seen.idle:
                 return True
@@ -204,7 +205,6 @@ class _Life:
                 await self._jobs.patch(job, {"spec": {"suspend": True}})
         elif job.finished:  # of several that end, one lingers
             self._end()
-        self._follow(seen)
         if self._stuck(seen):
             self._fault = f"its pod does not start: {seen.waiting}"
             self._end()

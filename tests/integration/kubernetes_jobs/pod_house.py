@@ -69,3 +69,9 @@ def job_object(api: JobCluster, job_id: str) -> Any:
         if each["metadata"]["labels"]["carbon-orchestrator/job"] == job_id
     ]
     return found
+
+
+async def followed(api: JobCluster, house: Deployment, job_id: str, pod: str) -> None:
+    """The pod writes "begun", which is heard."""
+    api.write(pod, "begun\n")
+    await until(lambda: house.redis.exists(house.topology.output(job_id)))

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from deployment import Deploy
 from job_cluster import JobCluster
-from pod_house import TEMPLATE, begun, job_object, podded, settings
+from pod_house import TEMPLATE, begun, followed, job_object, podded, settings
 from test_planning import observed, planning
 
 from carbon_orchestrator.kubernetes.cluster import Access, Cluster
@@ -26,6 +26,7 @@ async def test_a_cancelled_job_gets_its_grace_and_is_gone(
     await house.all()
     job_id = await begun(house)
     pod = await podded(api, job_id)
+    await followed(api, house, job_id, pod)
     asked: list[str] = []
     api.on_term = asked.append
     assert (await house.http("DELETE", f"/jobs/{job_id}")).status == 202
@@ -34,7 +35,7 @@ async def test_a_cancelled_job_gets_its_grace_and_is_gone(
     api.exit(pod, 143)
     await house.reach(job_id, "cancelled")
     run = (await house.job(job_id))["runs"][0]
-    assert (run["outcome"], run["output"]) == ("cancelled", "saved\n")
+    assert (run["outcome"], run["output"]) == ("cancelled", "begun\nsaved\n")
     await until(lambda: not api.jobs)
     assert not api.objects["secrets"]
 
@@ -82,6 +83,7 @@ async def test_an_interruptible_job_is_suspended_and_goes_on_as_another_attempt(
     )
     await house.reach(job_id, "running", timeout=15)
     pod = await podded(api, job_id)
+    await followed(api, house, job_id, pod)
     suspended: list[bool] = []
 
     def save(pod: str) -> None:
@@ -95,7 +97,8 @@ async def test_an_interruptible_job_is_suspended_and_goes_on_as_another_attempt(
     assert suspended == [True]
     await until(lambda: not api.jobs)
     run = (await house.job(job_id))["runs"][0]
-    assert (run["outcome"], run["output"], run["exit_code"]) == ("suspended", "saved\n", 143)
+    assert (run["outcome"], run["exit_code"]) == ("suspended", 143)
+    assert run["output"] == "begun\nsaved\n"
     await observed(house, 10, 300, 300, 300)
     await house.reach(job_id, "running")
     again = await podded(api, job_id)
