@@ -15,7 +15,6 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import uvloop
 from playwright.async_api import Browser, BrowserContext, async_playwright
 
@@ -139,11 +138,6 @@ async def measure(jobs: int, times: int, program: str) -> dict[str, Any]:
         await publish(committer, jobs, "flexible")
         await until(deferred, 600, "all jobs are deferred")
         url = f"http://127.0.0.1:{port}/"
-        async with aiohttp.ClientSession() as session:
-            before = await _server_commands(redis)
-            async with session.get(f"{url}overview") as answer:
-                answer.raise_for_status()
-            commands = await _server_commands(redis) - before
         async with async_playwright() as playwright:
             arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
             browser = await playwright.chromium.launch(executable_path=program, args=arguments)
@@ -152,11 +146,7 @@ async def measure(jobs: int, times: int, program: str) -> dict[str, Any]:
         await committer.aclose()
         await redis.aclose()
     deployment.remove()
-    return {"jobs": jobs, "times": times, "commands_of_overview": commands, **found}
-
-
-async def _server_commands(redis: Any) -> int:
-    return int((await redis.info("stats"))["total_commands_processed"])
+    return {"jobs": jobs, "times": times, **found}
 
 
 def sound(result: dict[str, Any]) -> bool:
