@@ -245,6 +245,7 @@ class WorkerRole:
         at = self.runtime.now()
         for (entry, event), row in zip(usable, rows, strict=True):
             if (entry.stream, entry.id) in self._running:
+                await self._hand_back([entry])  # its lease is for heartbeats to renew, not for us
                 continue
             action, attempt = takeover(entry, event, row)
             if action == "drop":
