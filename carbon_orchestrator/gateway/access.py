@@ -8,7 +8,7 @@ a request must name a loopback host, come from no other site, and not say that i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from ipaddress import ip_address
 
@@ -67,9 +67,16 @@ def presented_key(headers: Mapping[str, str]) -> str | None:
     return headers.get("X-API-Key", None if authorization is None else "")
 
 
-def stranger(method: str, headers: Mapping[str, str], *, only_loopback: bool) -> Refusal | None:
+def stranger(
+    method: str,
+    headers: Mapping[str, str],
+    *,
+    only_loopback: bool,
+    hosts: Collection[str] = (),
+) -> Refusal | None:
     """Why somebody without a key is not let in where such are. `only_loopback`: the gateway
-    listens on loopback, so that nobody else comes unless through a browser or a proxy."""
+    listens on loopback, so that nobody else comes unless through a browser or a proxy. `hosts`:
+    the names that it may be called by elsewhere; none: any."""
     if only_loopback:
         for name in _FORWARDED:
             if name in headers:
@@ -82,6 +89,12 @@ def stranger(method: str, headers: Mapping[str, str], *, only_loopback: bool) ->
                 "foreign-host",
                 "without an API key, call this gateway by a loopback name such as 127.0.0.1",
             )
+    elif hosts and _host_of(headers.get("Host", "")) not in hosts:
+        return Refusal(
+            403,
+            "foreign-host",
+            f"without an API key, call this gateway by one of its names: {', '.join(hosts)}",
+        )
     if method not in _READING and _from_elsewhere(headers):
         return Refusal(
             403, "cross-site", "a page of another site may not do this; send an API key instead"
@@ -89,15 +102,18 @@ def stranger(method: str, headers: Mapping[str, str], *, only_loopback: bool) ->
     return None
 
 
-@lru_cache(maxsize=64)
 def _names_loopback(header: str) -> bool:
     """Whether a Host header names this machine seen from itself; there is none in HTTP/1.0."""
-    if not header:
-        return True
+    return not header or is_loopback(_host_of(header))
+
+
+@lru_cache(maxsize=64)
+def _host_of(header: str) -> str:
+    """The name or address in a Host header, without the port; "" where there is none."""
     try:
-        return is_loopback(URL(f"//{header}").host or "")
+        return URL(f"//{header}").host or ""
     except ValueError:
-        return False
+        return ""
 
 
 def _from_elsewhere(headers: Mapping[str, str]) -> bool:

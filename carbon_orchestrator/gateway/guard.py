@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache, partial
 from typing import NamedTuple
 
@@ -111,16 +111,24 @@ class Places:
 
 class Guard:
     """Lets requests in, or says why not. `require_keys`: from loopback, too; `insecure`: nobody
-    needs a key, wherever the gateway listens."""
+    needs a key, wherever the gateway listens; `hosts`: but has to call it by one of these names."""
 
     def __init__(
-        self, keyring: Keyring, limits: Limits, host: str, *, require_keys: bool, insecure: bool
+        self,
+        keyring: Keyring,
+        limits: Limits,
+        host: str,
+        *,
+        require_keys: bool,
+        insecure: bool,
+        hosts: Collection[str] = (),
     ) -> None:
         self._keyring = keyring
         self._limits = limits
         self._only_loopback = is_loopback(host)
         self._open = insecure or (self._only_loopback and not require_keys)
         self._insecure = insecure
+        self._hosts = hosts
         self._host = host
         self._rates = Rates(limits.rate, limits.burst, time.monotonic)
         self._requests = Places(limits.requests, "requests")
@@ -239,7 +247,7 @@ class Guard:
             return Refusal(
                 401, "key-needed", "send an API key in a header: Authorization: Bearer co_..."
             )
-        refusal = stranger(method, headers, only_loopback=self._only_loopback)
+        refusal = stranger(method, headers, only_loopback=self._only_loopback, hosts=self._hosts)
         return refusal or _LOOPBACK
 
     def forget(self) -> None:

@@ -171,6 +171,22 @@ def test_rebound_names_and_proxies_do_not(headers: dict[str, str], status: int) 
         assert stranger(method, CIMultiDict(headers), only_loopback=False) is None
 
 
+def test_where_names_are_given_it_is_called_by_no_other() -> None:
+    hosts = ["localhost", "carbon.example.org"]
+    for named, welcome in (
+        ("localhost:8000", True),
+        ("carbon.example.org", True),
+        ("rebound.example.org:8000", False),
+        ("localhost.example.org", False),
+        ("", False),
+    ):
+        for method in ("GET", "POST"):
+            headers = CIMultiDict({"Host": named})
+            refusal = stranger(method, headers, only_loopback=False, hosts=hosts)
+            assert (refusal is None) == welcome
+            assert refusal is None or (refusal.status, refusal.kind) == (403, "foreign-host")
+
+
 @pytest.mark.parametrize(
     "more",
     [
