@@ -8,6 +8,7 @@ import os
 from redis.asyncio import Redis
 
 from carbon_orchestrator.lifecycle import TERMINAL
+from carbon_orchestrator.submission import partition_of
 from carbon_orchestrator.topology import Topology
 from carbon_orchestrator.worker.execution import Executor
 from streams.scripts import GATHER
@@ -21,7 +22,12 @@ async def clear(executor: Executor, redis: Redis, topology: Topology) -> int:
 
     Directories of jobs with ids that are no plain names are left alone.
     """
-    names = await asyncio.to_thread(_names, executor.root)
+    number = topology.partition.number
+    names = [
+        each
+        for each in await asyncio.to_thread(_names, executor.root)
+        if partition_of(each) in (number, None)  # another partition's are not ours to judge
+    ]
     removed = 0
     for start in range(0, len(names), _CHUNK):
         chunk = names[start : start + _CHUNK]
