@@ -77,7 +77,11 @@ def from_fields(fields: Mapping[Any, Any]) -> GridClock:
 
 def rfc3339(ms: int) -> str:
     """Text of a time in ms since the epoch, UTC."""
-    return f"{_second(ms // 1000)}.{ms % 1000:03d}Z"
+    second, rest = divmod(ms, 1000)
+    return _second(second) + _REST[rest]
+
+
+_REST = [f".{ms:03d}Z" for ms in range(1000)]
 
 
 @lru_cache(maxsize=4096)

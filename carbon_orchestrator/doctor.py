@@ -17,6 +17,7 @@ from carbon_orchestrator.clock import GridClock, from_fields, rfc3339, wall_ms
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.runtime import server_time_ms
+from carbon_orchestrator.scaler.holding import asleep
 from carbon_orchestrator.signal.intensity_stream import latest_said, silence
 from carbon_orchestrator.topology import Topology
 from streams.errors import Forbidden, is_transient
@@ -48,7 +49,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     `skew_ms`: how far this machine's clock is ahead, known to ± `skew_error_ms`.
     `groups`: what the server has; consumers silent for over `silence_ms` do not count as live.
-    `expected`: names of the streams that each role should read.
+    `expected`: names of the streams that each role should read; `asleep`: the workers that their
+    scaler wants none of now.
     `signal_time`: when the zone's latest intensity began; `signal_source`, `signal_degraded`: who
     said it, and why it was not the zone's first source.
     `signal_silence`: why nothing is published, while nothing is.
@@ -70,6 +72,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     silence_ms: int = LIVE_MS
     groups: tuple[GroupState, ...] = ()
     expected: Mapping[str, tuple[str, ...]] = {}
+    asleep: frozenset[str] = frozenset()
     dead_letters: int = 0
     clock: GridClock = GridClock()
     grid_now: int = 0
@@ -207,6 +210,8 @@ def consumers(facts: Facts, role: str, streams: tuple[str, ...]) -> Check:
     live = max((each.live for each in groups), default=0)
     if live:
         return Check(role, "ok", f"{live} alive")
+    if role in facts.asleep:
+        return Check(role, "ok", "none, as the scaler wants none now")
     waiting = sum((each.lag or 0) + each.pending for each in groups)
     detail = f"none alive in the last {facts.silence_ms / 1000:g} s"
     entries = f", and {waiting} entries wait for one" if waiting else ""
@@ -352,6 +357,7 @@ async def gather(redis: Redis, topology: Topology, config: Config) -> Facts:
         silence_ms=silence_ms,
         groups=tuple(groups),
         expected=expected_consumers(topology),
+        asleep=await _asked(asleep(redis, topology)) or frozenset(),
         dead_letters=int(await redis.xlen(topology.dead_letters)),
         clock=clock,
         grid_now=clock.now(),
@@ -366,7 +372,7 @@ async def gather(redis: Redis, topology: Topology, config: Config) -> Facts:
 
 async def _states(redis: Redis, stream: str, group: str, silence_ms: int) -> list[GroupState]:
     """Its groups; where nobody has read it ever, all that is in it waits for `group`."""
-    states: list[GroupState] | None = await _asked(group_states(redis, stream, silence_ms))
+    states: list[GroupState] | None = await _asked(group_states(redis, stream, live_ms=silence_ms))
     if states == [] and (waiting := await _asked(redis.xlen(stream))):
         return [GroupState(stream, group, waiting, 0, 0, 0)]
     return states or []

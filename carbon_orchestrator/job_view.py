@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -11,7 +11,8 @@ from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.events import Pool, Spec, Urgency
 from carbon_orchestrator.lifecycle import TERMINAL
 
-_spec = msgspec.json.Decoder(Spec)
+_spec = msgspec.json.Decoder(Spec).decode
+_decode = msgspec.json.Decoder().decode
 
 
 class _Said(msgspec.Struct):
@@ -41,65 +42,66 @@ class _Begun(msgspec.Struct):
 _said = msgspec.json.Decoder(_Said).decode
 _planned = msgspec.json.Decoder(_Planned).decode
 _begun = msgspec.json.Decoder(_Begun).decode
-#: The fields of a record that `summary` needs, in order.
+#: The fields of a record that `summary` needs, in order; absent ones are None or empty.
 SUMMARY_FIELDS = (
     *("state", "spec", "attempt", "pool", "plan", "reason", "energy_mj", "emissions_ug"),
     "ended_at",
 )
+_SUMMARY_FIELDS = [each.encode() for each in SUMMARY_FIELDS]
 
 
-def summary(
-    job_id: str, row: list[bytes | None], started: bytes | None = None
-) -> dict[str, Any] | None:
+def summary(job_id: str, row: Sequence[Any], started: bytes | None = None) -> dict[str, Any] | None:
     """One line of a list of jobs, from the SUMMARY_FIELDS of its record and the `N.started` of its
     latest attempt; None if there is none."""
-    named = {name: value for name, value in zip(SUMMARY_FIELDS, row, strict=True) if value}
-    return _head(job_id, named, started) if "state" in named else None
+    record = dict(zip(_SUMMARY_FIELDS, row, strict=True))
+    return _head(job_id, record, _said(record[b"spec"]), started) if record[b"state"] else None
 
 
 def details(job_id: str, record: Mapping[bytes, bytes]) -> dict[str, Any]:
     """All there is to say of a job: state, timeline with reasons, energy and emissions."""
-    named = {name.decode(): value for name, value in record.items()}
-    job = _head(job_id, named, named.get(f"{int(named.get('attempt', 0))}.started"))
-    spec = _spec.decode(named["spec"])
+    spec = _spec(record[b"spec"])
+    job = _head(job_id, record, spec, record.get(_of(int(record.get(b"attempt", 0)), b"started")))
     job["payload"] = spec.payload
     job["labels"] = spec.labels
     job["interruptible"] = spec.interruptible
-    job["replans"] = int(named.get("replans", 0))
-    job["failures"] = int(named.get("failures", 0))
-    job["segments"] = int(named.get("segments", 0))
-    if (dispatched := _dispatched(named)) is not None:
+    job["replans"] = int(record.get(b"replans", 0))
+    job["failures"] = int(record.get(b"failures", 0))
+    job["segments"] = int(record.get(b"segments", 0))
+    if (dispatched := _dispatched(record)) is not None:
         job["zone"] = dispatched.get("zone")
         if job["state"] in ("dispatched", "running", "completed"):
             job["reason"] = dispatched["reason"]
-    job["timeline"], job["runs"] = _timeline(spec, named)
+    job["timeline"], job["runs"] = _timeline(spec, record)
     if "energy_mj" in job and job["runs"]:
         last = job["runs"][-1]
         job["energy_method"] = last.get("energy_method")
         job["energy_uncertainty"] = last.get("energy_uncertainty")
-        baseline = int(named.get("baseline_ug", 0))
+        baseline = int(record.get(b"baseline_ug", 0))
         job["baseline_ug"] = baseline
         job["avoided_ug"] = baseline - job["emissions_ug"]
-        job["unpriced_mj"] = int(named.get("unpriced_mj", 0))
-        embodied = int(named.get("embodied_ug", 0))
+        job["unpriced_mj"] = int(record.get(b"unpriced_mj", 0))
+        embodied = int(record.get(b"embodied_ug", 0))
         job["embodied_ug"] = embodied
         job["sci_ug"] = job["emissions_ug"] + embodied  # ISO/IEC 21031:2024, R: this job
     return job
 
 
-def _dispatched(named: Mapping[str, bytes]) -> dict[str, Any] | None:
+def _dispatched(record: Mapping[bytes, bytes]) -> dict[str, Any] | None:
     """The latest dispatch; a takeover is an attempt without one."""
-    for number in range(int(named.get("attempt", 0)), 0, -1):
-        if (raw := named.get(f"{number}.dispatched")) is not None:
-            decoded: dict[str, Any] = msgspec.json.decode(raw)
+    for number in range(int(record.get(b"attempt", 0)), 0, -1):
+        if (raw := record.get(_of(number, b"dispatched"))) is not None:
+            decoded: dict[str, Any] = _decode(raw)
             return decoded
     return None
 
 
-def _head(job_id: str, named: Mapping[str, bytes], started: bytes | None) -> dict[str, Any]:
-    spec = _said(named["spec"])
-    state = named["state"].decode()
-    ended = state in TERMINAL and "ended_at" in named
+def _head(
+    job_id: str, record: Mapping[bytes, bytes], spec: Spec | _Said, started: bytes | None
+) -> dict[str, Any]:
+    get = record.get
+    state = record[b"state"].decode()
+    over = state in TERMINAL
+    attempt, pool, ended_at = get(b"attempt"), get(b"pool"), get(b"ended_at") if over else None
     job: dict[str, Any] = {
         "id": job_id,
         "state": state,
@@ -108,29 +110,34 @@ def _head(job_id: str, named: Mapping[str, bytes], started: bytes | None) -> dic
         "project": spec.project,
         "submitted_at": rfc3339(spec.submitted_at),
         "deadline": None if spec.deadline is None else rfc3339(spec.deadline),
-        "attempts": int(named.get("attempt", 0)),
-        "pool": named["pool"].decode() if "pool" in named else None,
+        "attempts": int(attempt) if attempt else 0,
+        "pool": pool.decode() if pool else None,
         "started_at": rfc3339(_begun(started).at) if started else None,
-        "finished_at": rfc3339(int(named["ended_at"])) if ended else None,
+        "finished_at": rfc3339(int(ended_at)) if ended_at else None,
     }
-    if state == "deferred" and "plan" in named:
-        plan = _planned(named["plan"])
+    if state == "deferred" and (planned := get(b"plan")):
+        plan = _planned(planned)
         job["planned_start"] = rfc3339(plan.start)
         if plan.latest_start is not None:
             job["latest_start"] = rfc3339(plan.latest_start)
         job["planned_pool"] = plan.pool
         job["planned_zone"] = plan.zone
         job["reason"] = plan.reason
-    if state in TERMINAL and "reason" in named:
-        job["reason"] = named["reason"].decode("utf-8", "replace")
-    if "energy_mj" in named or state == "completed":
-        job["energy_mj"] = int(named.get("energy_mj", 0))
-        job["emissions_ug"] = int(named.get("emissions_ug", 0))
+    if over and (reason := get(b"reason")):
+        job["reason"] = reason.decode("utf-8", "replace")
+    if (energy := get(b"energy_mj")) or state == "completed":
+        job["energy_mj"] = int(energy or 0)
+        job["emissions_ug"] = int(get(b"emissions_ug") or 0)
     return job
 
 
+def _of(number: int, what: bytes) -> bytes:
+    """The name of a field of an attempt."""
+    return b"%d.%b" % (number, what)
+
+
 def _timeline(
-    spec: Spec, named: Mapping[str, bytes]
+    spec: Spec, record: Mapping[bytes, bytes]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The steps in order of time, and the ended attempts."""
     steps: list[tuple[int, int, dict[str, Any]]] = []
@@ -142,9 +149,9 @@ def _timeline(
         steps.append((at, len(steps), {"at": rfc3339(at), "event": what, **shown}))
 
     add(spec.submitted_at, "submitted")
-    for number in range(1, int(named.get("attempt", 0)) + 1):
-        if (raw := named.get(f"{number}.dispatched")) is not None:
-            dispatched = msgspec.json.decode(raw)
+    for number in range(1, int(record.get(b"attempt", 0)) + 1):
+        if (raw := record.get(_of(number, b"dispatched"))) is not None:
+            dispatched = _decode(raw)
             add(
                 dispatched["at"],
                 "dispatched",
@@ -155,11 +162,11 @@ def _timeline(
                 intensity=dispatched.get("intensity"),
                 band=dispatched.get("band"),
             )
-        if (raw := named.get(f"{number}.started")) is not None:
-            started = msgspec.json.decode(raw)
+        if (raw := record.get(_of(number, b"started"))) is not None:
+            started = _decode(raw)
             add(started["at"], "started", attempt=number, worker=started["worker"])
-        if (raw := named.get(f"{number}.finished")) is not None:
-            finished = msgspec.json.decode(raw)
+        if (raw := record.get(_of(number, b"finished"))) is not None:
+            finished = _decode(raw)
             runs.append({"attempt": number, **finished, "at": rfc3339(finished["at"])})
             resume_at = finished.get("resume_at")
             add(
@@ -172,7 +179,7 @@ def _timeline(
             if resume_at is not None:
                 runs[-1]["resume_at"] = rfc3339(resume_at)
                 suspended.add((resume_at, finished.get("reason")))
-    plan = msgspec.json.decode(named["plan"]) if "plan" in named else None
+    plan = _decode(record[b"plan"]) if b"plan" in record else None
     # After the attempts: a retry is planned the moment one ends. A suspension tells its plan.
     if plan is not None and (plan["start"], plan["reason"]) not in suspended:
         add(
@@ -184,8 +191,8 @@ def _timeline(
             intensity=plan.get("intensity"),
             band=plan.get("band"),
         )
-    state = named["state"].decode()
+    state = record[b"state"].decode()
     if state in ("rejected", "cancelled") and not (runs and runs[-1]["outcome"] == state):
-        reason = named.get("reason", b"").decode("utf-8", "replace")
-        add(int(named.get("ended_at", spec.submitted_at)), state, reason=reason)
+        reason = record.get(b"reason", b"").decode("utf-8", "replace")
+        add(int(record.get(b"ended_at", spec.submitted_at)), state, reason=reason)
     return [step for _, _, step in sorted(steps, key=lambda each: each[:2])], runs

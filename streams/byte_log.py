@@ -84,6 +84,11 @@ def bounds(first: Any, last: Any) -> tuple[int, int] | None:
     return _piece(*first[0]).offset, _piece(*last[0]).end
 
 
+def bounds_of(first: bytes, held: int, last: bytes) -> tuple[int, int]:
+    """The same from the id of the first entry, how many bytes are in that, and the last one's."""
+    return int(first.partition(b"-")[0]) - held, int(last.partition(b"-")[0])
+
+
 def _piece(entry_id: bytes, fields: Sequence[bytes]) -> Piece:
     end, _, writer = entry_id.partition(b"-")
     data = fields[3]

@@ -1,7 +1,7 @@
 """One real server for the whole session, one clean name space for each test.
 
 CARBON_TEST_SERVER=PROGRAM runs the tests against another server than the bundled one,
-CARBON_TEST_LOOP=uvloop under another event loop than asyncio's.
+CARBON_TEST_LOOP=uvloop under another event loop than asyncio's; see depth.py for how deep they go.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import structlog
+from depth import depth
+from hypothesis import settings
 from redis.asyncio import Redis
 
 from carbon_orchestrator import topology
@@ -27,6 +29,10 @@ from streams.testing import PERMANENT, leaked_keys, running_cluster, running_ser
 
 PROGRAM = os.environ.get("CARBON_TEST_SERVER")
 PERMANENT.extend(topology.PERMANENT)
+
+# A test has a time limit. An example of one has none: its time is up to what else the machine does.
+settings.register_profile("suite", max_examples=depth(30, 100), deadline=None)
+settings.load_profile("suite")
 
 if os.environ.get("CARBON_TEST_LOOP") == "uvloop":
     import uvloop

@@ -28,6 +28,7 @@ from streams.keys import Partition
 
 JOBS = ("jobs.urgent", "jobs")
 INTENSITY, OPERATIONS, LETTERS = "intensity", "operations", "dead-letters"
+SCALING = "scaling"
 _LAST_INDEX = (1 << 20) - 1
 _LATER_MS = 3_660_000  # as streams/archiver.py waits at most, and a round of it
 DEFERRALS, COMPLETIONS, EMISSIONS = "deferrals", "completions", "emissions"

@@ -25,6 +25,7 @@ from carbon_orchestrator.audit.reading import (
     before,
     reading,
 )
+from carbon_orchestrator.audit.sizes import check_sizes
 from carbon_orchestrator.audit.sums import check_seals, check_sums
 from carbon_orchestrator.topology import ROUTER
 from streams.archive import ArchiveError
@@ -89,6 +90,7 @@ async def perform(task: Task, tell: Callable[[int], None]) -> Result:
             await view.prepare()
             if task.part == "jobs":
                 await check_jobs(view, findings, task.routers, tell)
+                await check_sizes(view, findings)
             else:
                 await check_sums(view, findings, tell)
         except ArchiveError as error:

@@ -44,7 +44,8 @@ def doctor(
         Instead, print an ACL file for the server: a user for each role, with no more rights than
         it needs. Without --passwords all of them are switched off.
     passwords
-        With --acl: a new file for a new password of each user, whose hashes go into the ACL file.
+        With --acl: the file with the password of each user, whose hashes go into the ACL file.
+        Passwords that are in it stay; those that are not are made and added.
     """
     from carbon_orchestrator.doctor import Check, examine, gather
     from carbon_orchestrator.record_health import record_checks
@@ -77,18 +78,9 @@ def doctor(
 
 
 def _acl_file(config: Config, passwords: Path | None) -> None:
-    from carbon_orchestrator.permissions import acl, new_passwords, user
+    from carbon_orchestrator.permissions import acl
 
-    made: dict[str, str] = {}
-    if passwords is not None:
-        made = new_passwords()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        try:
-            with open(os.open(passwords, flags, 0o600), "w") as file:
-                for role, password in made.items():
-                    file.write(f"{user(config.namespace, role)} {password}\n")
-        except OSError as error:
-            raise Failure(f"{passwords}: {error.strerror}", USAGE) from None
+    made = {} if passwords is None else _passwords(passwords, config.namespace)
     for line in acl(config.namespace, made):
         output.write(line)
     hint = (
@@ -98,6 +90,34 @@ def _acl_file(config: Config, passwords: Path | None) -> None:
         else "all users are off: give them passwords with --passwords FILE, or in the file"
     )
     output.hint(f"for `aclfile` in the server's configuration, then ACL LOAD; {hint}")
+
+
+def _passwords(path: Path, namespace: str) -> dict[str, str]:
+    """By role: those in the file, lines of USER PASSWORD, and new ones, which are added to it."""
+    from carbon_orchestrator.permissions import new_passwords, user
+
+    found: dict[str, str] = {}
+    made = new_passwords()
+    roles = {user(namespace, role): role for role in made}
+    try:
+        with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "a+") as file:
+            file.seek(0)
+            text = file.read()
+            for number, line in enumerate(text.splitlines(), 1):
+                match line.split():
+                    case [name, password] if name in roles:
+                        found[roles[name]] = password
+                    case _:
+                        raise Failure(
+                            f"{path}: line {number} is no user of ours and a password", USAGE
+                        )
+            missing = [f"{name} {made[role]}" for name, role in roles.items() if role not in found]
+            if missing and text and not text.endswith("\n"):
+                file.write("\n")
+            file.writelines(f"{line}\n" for line in missing)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{path}: {getattr(error, 'strerror', error)}", USAGE) from None
+    return {**made, **found}
 
 
 CHECK_COLUMNS = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -55,6 +56,13 @@ RequireKeys = Annotated[
 ]
 Insecure = Annotated[
     bool, Parameter(negative="", help="no API keys, wherever it listens: everybody may do all")
+]
+ProbePort = Annotated[
+    int | None,
+    Parameter(
+        env_var="CARBON_PROBE_PORT",
+        help="port for GET /livez and /readyz, on all addresses; none by default",
+    ),
 ]
 SIMULATED = ("simulated",)
 DEFAULT_REDIS = "redis://127.0.0.1:6379/0"
@@ -169,6 +177,7 @@ def serve(
     log_level: str,
     part: Callable[[Runtime], Awaitable[Callable[[], Coroutine[Any, Any, None]]]],
     *,
+    probe_port: int | None,
     by_the_clock: bool = True,
     sets_clock: bool = True,
     policy: PolicyName | None = None,
@@ -176,7 +185,10 @@ def serve(
     """Run one role until a signal: wait for the server and, if it tells the time of jobs
     `by_the_clock`, for the clock; build the role, run it."""
     from carbon_orchestrator.app import run_until_stopped
+    from carbon_orchestrator.probes import probes
 
+    if probe_port is not None and not 1 <= probe_port <= 65_535:
+        raise Failure("--probe-port must be 1 to 65535", USAGE)
     logs.configure(log_level)
     loaded = with_policy(load(config), policy)
 
@@ -184,10 +196,11 @@ def serve(
         runtime = Runtime(redis, loaded)
 
         async def role() -> None:
-            if await runtime.ready():
-                if by_the_clock:
-                    await runtime.clock_set(claims=sets_clock)
-                await (await part(runtime))()
+            async with nullcontext() if probe_port is None else probes(runtime, probe_port):
+                if await runtime.ready():
+                    if by_the_clock:
+                        await runtime.clock_set(claims=sets_clock)
+                    await (await part(runtime))()
 
         try:
             await run_until_stopped(runtime, role)
@@ -234,6 +247,7 @@ def gateway(
     insecure: Insecure = False,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
+    probe_port: ProbePort = None,
 ) -> None:
     """Serve HTTP and publish what comes in.
 
@@ -246,7 +260,7 @@ def gateway(
 
         return Gateway(runtime, host, port, require_keys=require_keys, insecure=insecure).run
 
-    serve(redis, config, log_level, part)
+    serve(redis, config, log_level, part, probe_port=probe_port)
 
 
 def router(
@@ -256,6 +270,7 @@ def router(
     policy: Policy = None,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
+    probe_port: ProbePort = None,
 ) -> None:
     """Decide when and on which pool jobs run."""
 
@@ -264,7 +279,7 @@ def router(
 
         return all_of(Router(each).run for each in runtime.each(partition or ()))
 
-    serve(redis, config, log_level, part, policy=policy)
+    serve(redis, config, log_level, part, probe_port=probe_port, policy=policy)
 
 
 def worker(
@@ -276,6 +291,7 @@ def worker(
     redis: Redis = DEFAULT_REDIS,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
+    probe_port: ProbePort = None,
 ) -> None:
     """Run jobs of one pool.
 
@@ -305,7 +321,7 @@ def worker(
         folder = data or default_data_dir()
         return guarded(guardian, *workers(runtime, pool, folder, guardian, slots=slots, zone=zone))
 
-    serve(redis, config, log_level, part, sets_clock=False)
+    serve(redis, config, log_level, part, probe_port=probe_port, sets_clock=False)
 
 
 def accounting(
@@ -315,6 +331,7 @@ def accounting(
     partition: Partitions = None,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
+    probe_port: ProbePort = None,
 ) -> None:
     """Sum up emissions; keep the record; keep streams bounded.
 
@@ -330,7 +347,7 @@ def accounting(
 
         return all_of(Accounting(each, archive).run for each in runtime.each(partition or ()))
 
-    serve(redis, config, log_level, part, sets_clock=False)
+    serve(redis, config, log_level, part, probe_port=probe_port, sets_clock=False)
 
 
 def redis_url(redis: str | None, data: Path | None) -> str:

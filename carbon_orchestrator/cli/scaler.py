@@ -13,6 +13,7 @@ from carbon_orchestrator.cli.roles import (
     DEFAULT_REDIS,
     ConfigFile,
     LogLevel,
+    ProbePort,
     Redis,
     guarded,
     serve,
@@ -39,6 +40,7 @@ def scaler(
     redis: Redis = DEFAULT_REDIS,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
+    probe_port: ProbePort = None,
 ) -> None:
     """Size the pools of a zone by backlog and carbon.
 
@@ -84,7 +86,7 @@ def scaler(
             )
             return guarded(guardian, role)
         if actuator == "kubernetes":
-            from carbon_orchestrator.scaler.cluster import Access, Cluster
+            from carbon_orchestrator.kubernetes.cluster import Access, Cluster
             from carbon_orchestrator.scaler.kubernetes import Deployments
             from carbon_orchestrator.scaler.leadership import Leadership
 
@@ -101,7 +103,7 @@ def scaler(
         trial = DryRun(runtime.connect(), runtime.topology, away, live_ms, _tell)
         return ScalerRole(runtime, trial, pools=chosen, zone=zone).run
 
-    serve(redis, config, log_level, part, by_the_clock=actuator != "dry-run")
+    serve(redis, config, log_level, part, probe_port=probe_port, by_the_clock=actuator != "dry-run")
 
 
 def _deployments(given: list[str]) -> dict[Pool, str]:

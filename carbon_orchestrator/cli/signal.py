@@ -17,6 +17,7 @@ from carbon_orchestrator.cli.roles import (
     SIMULATED,
     ConfigFile,
     LogLevel,
+    ProbePort,
     Redis,
     Signals,
     point_in_time,
@@ -43,6 +44,7 @@ def publish(
     start: str | None = None,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
+    probe_port: ProbePort = None,
 ) -> None:
     """Publish the grid's carbon intensity.
 
@@ -65,7 +67,7 @@ def publish(
         await role.establish_clock()
         return role.run
 
-    serve(redis, config, log_level, part, by_the_clock=False)  # it sets it
+    serve(redis, config, log_level, part, probe_port=probe_port, by_the_clock=False)  # it sets it
 
 
 @signal.command

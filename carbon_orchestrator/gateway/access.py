@@ -71,10 +71,11 @@ def stranger(method: str, headers: Mapping[str, str], *, only_loopback: bool) ->
     """Why somebody without a key is not let in where such are. `only_loopback`: the gateway
     listens on loopback, so that nobody else comes unless through a browser or a proxy."""
     if only_loopback:
-        if any(name in headers for name in _FORWARDED):
-            return Refusal(
-                401, "key-needed", "this request came through a proxy, so it needs an API key"
-            )
+        for name in _FORWARDED:
+            if name in headers:
+                return Refusal(
+                    401, "key-needed", "this request came through a proxy, so it needs an API key"
+                )
         if not _names_loopback(headers.get("Host", "")):
             return Refusal(
                 403,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -16,8 +15,9 @@ from carbon_orchestrator.accounting.record_keeping import archive_directory
 from carbon_orchestrator.gateway import pages
 from carbon_orchestrator.gateway.bodies import Bodies
 from carbon_orchestrator.gateway.carbon import Carbon
-from carbon_orchestrator.gateway.connections import Connection, Connections, Site
+from carbon_orchestrator.gateway.connections import Connections, Site
 from carbon_orchestrator.gateway.emissions import Emissions
+from carbon_orchestrator.gateway.express import Express
 from carbon_orchestrator.gateway.grids import Grids
 from carbon_orchestrator.gateway.guard import Guard, caller
 from carbon_orchestrator.gateway.held import Held
@@ -30,6 +30,7 @@ from carbon_orchestrator.gateway.letters import DeadLetterOffice
 from carbon_orchestrator.gateway.listing import Listing
 from carbon_orchestrator.gateway.live import Live
 from carbon_orchestrator.gateway.logs import Logs
+from carbon_orchestrator.gateway.measuring import Measuring
 from carbon_orchestrator.gateway.metrics import Metrics
 from carbon_orchestrator.gateway.negotiation import negotiated
 from carbon_orchestrator.gateway.options import Options
@@ -54,7 +55,6 @@ from streams.table import Table
 log = structlog.get_logger(__name__)
 
 _PATIENCE_SECONDS = 5.0
-_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class Gateway:
@@ -81,6 +81,7 @@ class Gateway:
         grids = Grids(config)
         self._table = Table(runtime.connect(), CODEC, topology.intensity, grids.observe)
         self._metrics = Metrics()
+        self._measuring = Measuring(self._metrics)
         self._keyring = Keyring(runtime.connect(), topology)
         self._held = Held(
             runtime.connect(), topology, max(1, int(limits.max_waiting * limits.share))
@@ -101,7 +102,7 @@ class Gateway:
         self._taking = TakingEvents(runtime, self._posting, submitting, self._jobs, bodies)
         self._carbon = Carbon(runtime, reading, grids)
         self._pools = Pools(runtime, reading, grids)
-        self._overview = Overview(runtime, reading, grids, self._pools)
+        self._overview = Overview(runtime, grids, self._pools)
         self._letters = DeadLetterOffice(runtime, reading, committer)
         self._house = House(runtime, reading, grids, self._carbon, self._metrics, self._connections)
         self._emissions = Emissions(reading, grids)
@@ -160,7 +161,7 @@ class Gateway:
     def application(self) -> web.Application:
         app = web.Application(
             client_max_size=self.runtime.config.limits.max_body,
-            middlewares=[self._measured, negotiated, problems, self._guard.admit],
+            middlewares=[self._measuring.measured, negotiated, problems, self._guard.admit],
         )
         for route in ROUTES:
             handler = self._handlers[route.operation]
@@ -177,6 +178,7 @@ class Gateway:
         self._guard.check()
         runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=5)
         await runner.setup()
+        self._install_express(runner)
         try:
             if stop.is_set():
                 return
@@ -198,6 +200,19 @@ class Gateway:
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):
                 await runner.cleanup()
 
+    def _install_express(self, runner: web.AppRunner) -> None:
+        config, server = self.runtime.config, runner.server
+        assert server is not None
+        if config.cors.origins:
+            return  # each answer says for whom it is; the application sees to that
+        server.request_handler = Express(
+            server.request_handler,
+            self._guard,
+            self._posting,
+            self._measuring,
+            config.limits.max_body,
+        )
+
     async def _load_keys(self) -> None:
         """Know the keys before the first request; a server that is away is waited for."""
         waits = backoff(0.1, 3.0)
@@ -210,21 +225,3 @@ class Gateway:
                     raise
                 log.warning("waiting for the API keys", error=str(error))
                 await self.runtime.stop.sleep(next(waits))
-
-    @web.middleware
-    async def _measured(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        began = time.perf_counter()
-        connection = request.protocol
-        if isinstance(connection, Connection):
-            connection.begin(request.content)
-        try:
-            response = await handler(request)
-        finally:
-            if isinstance(connection, Connection):
-                connection.end()
-        resource = request.match_info.route.resource
-        # The route, never the path: labels must not grow with what clients ask for.
-        route = resource.canonical if resource is not None else "none"
-        method = request.method if request.method in _METHODS else "other"
-        self._metrics.answered(method, route, response.status, time.perf_counter() - began)
-        return response

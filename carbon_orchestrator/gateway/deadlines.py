@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from carbon_orchestrator.durations import seconds
-from carbon_orchestrator.events import JobDispatched, Pool, Spec
+from carbon_orchestrator.events import JobDispatched, Spec
 from carbon_orchestrator.gateway.fresh import Fresh
 from carbon_orchestrator.gateway.pools import PoolState
 from carbon_orchestrator.gateway.risk import InLine, Risk, in_pool, overdue, undecided
@@ -17,6 +17,7 @@ from carbon_orchestrator.router.waiting import Plan
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC, WORKER
 from streams.event import entry_order
+from streams.inspection import stream_groups
 from streams.scripts import GATHER
 
 _KEPT_SECONDS = 5.0
@@ -25,6 +26,14 @@ _MOST = 100
 _EXAMPLES = 5
 _spec = msgspec.json.Decoder(Spec)
 _plan = msgspec.json.Decoder(Plan)
+
+
+class _Lane(NamedTuple):
+    """Jobs of a lane that workers have, and those behind them; whether these are all."""
+
+    taken: list[JobDispatched]
+    waiting: list[JobDispatched]
+    whole: bool
 
 
 class Deadlines:
@@ -43,8 +52,8 @@ class Deadlines:
         now = self._runtime.now()
         risks: list[Risk] = []
         examined, complete = 0, True
-        for pool in await self._pools.get():
-            jobs, whole = await self._in_pool(pool.pool, pool.zone)
+        pools = await self._pools.get()
+        for pool, (jobs, whole) in zip(pools, await self._in_pools(pools), strict=True):
             risks += in_pool(jobs, pool.site, pool.slots, now)
             examined, complete = examined + len(jobs), complete and whole
         for look in (self._deferred, self._submitted):
@@ -61,71 +70,73 @@ class Deadlines:
 
     # -- in the pools ------------------------------------------------------------------------------
 
-    async def _in_pool(self, pool: Pool, zone: str) -> tuple[list[InLine], bool]:
-        """The jobs that run in a pool and then those that wait; whether these are all."""
-        taken: list[JobDispatched] = []
-        waiting: list[JobDispatched] = []
-        whole = True
-        for lane in self._runtime.topology.dispatch_lanes(pool, zone):
-            for into, entries in zip((taken, waiting), await self._lane(lane), strict=True):
-                whole = whole and len(entries) <= _MOST
-                into += _events(lane, entries[:_MOST])
-        running = await self._started(taken)
-        jobs = [InLine.of(each, running.get(each.spec.job_id)) for each in taken]
-        jobs += [InLine.of(each, None) for each in waiting]
-        states = await self._states([job.job_id for job in jobs])
-        there = [job for job in jobs if states[job.job_id] in (b"running", b"dispatched")]
-        # Whoever has been taken and has not begun is the next to begin.
-        return sorted(there, key=lambda job: job.started_at is None), whole
+    async def _in_pools(self, pools: Sequence[PoolState]) -> list[tuple[list[InLine], bool]]:
+        """Of each pool the jobs that run and then those that wait; whether these are all."""
+        topology = self._runtime.topology
+        lanes = [topology.dispatch_lanes(pool.pool, pool.zone) for pool in pools]
+        entries = await self._entries([lane for each in lanes for lane in each])
+        taken = [[event for lane in each for event in entries[lane].taken] for each in lanes]
+        waiting = [[event for lane in each for event in entries[lane].waiting] for each in lanes]
+        lined = [event for each in (*taken, *waiting) for event in each]
+        standing = await self._standing([event.spec.job_id for event in lined])
+        found = []
+        for each, begun, queued in zip(lanes, taken, waiting, strict=True):
+            jobs = [InLine.of(event, standing.get(event.spec.job_id)) for event in begun]
+            jobs += [InLine.of(event, None) for event in queued]
+            there = [job for job in jobs if job.job_id in standing]
+            # Whoever has been taken and has not begun is the next to begin.
+            there.sort(key=lambda job: job.started_at is None)
+            found.append((there, all(entries[lane].whole for lane in each)))
+        return found
 
-    async def _lane(self, lane: str) -> tuple[list[Any], list[Any]]:
-        """Entries of a lane that workers have, and those behind them; one over _MOST at most."""
-        groups = await self._groups(lane)
-        if groups is None:
-            return [], []
-        pending: Any = await self._redis.execute_command(
-            "XPENDING", lane, WORKER, "-", "+", _MOST + 1
-        )
+    async def _entries(self, lanes: Sequence[str]) -> dict[str, _Lane]:
+        """What is in each lane: what workers have, and what is behind that."""
+        delivered = {
+            lane: group["last-delivered-id"].decode()
+            for lane, groups in zip(lanes, await stream_groups(self._redis, *lanes), strict=True)
+            for group in groups
+            if group["name"] == WORKER.encode()
+        }
         async with self._redis.pipeline(transaction=False) as pipeline:
-            for entry_id, *_ in pending:
-                pipeline.execute_command("XRANGE", lane, entry_id, entry_id)
-            rows = await pipeline.execute() if pending else []
-        after = f"({groups['last-delivered-id'].decode()}"
-        waiting: Any = await self._redis.execute_command(
-            "XRANGE", lane, after, "+", "COUNT", _MOST + 1
-        )
-        return [entry for row in rows for entry in row], waiting
+            for lane, last in delivered.items():
+                pipeline.execute_command("XPENDING", lane, WORKER, "-", "+", _MOST + 1)
+                pipeline.execute_command("XRANGE", lane, f"({last}", "+", "COUNT", _MOST + 1)
+            rows = await pipeline.execute()
+        pending = dict(zip(delivered, rows[::2], strict=True))
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            for lane, held in pending.items():
+                for entry_id, *_ in held[:_MOST]:
+                    pipeline.execute_command("XRANGE", lane, entry_id, entry_id)
+            entries = iter(await pipeline.execute())
+        lined = dict.fromkeys(lanes, _Lane([], [], True))
+        for (lane, held), behind in zip(pending.items(), rows[1::2], strict=True):
+            taken = [entry for _ in held[:_MOST] for entry in next(entries)]
+            lined[lane] = _Lane(
+                _events(lane, taken),
+                _events(lane, behind[:_MOST]),
+                max(len(held), len(behind)) <= _MOST,
+            )
+        return lined
 
-    async def _groups(self, lane: str) -> Any:
-        """The state of the workers' group of a lane; None where there is none yet."""
-        if not await self._redis.exists(lane):
-            return None
-        groups = await self._redis.xinfo_groups(lane)
-        return next((each for each in groups if each["name"] == WORKER.encode()), None)
-
-    async def _started(self, events: Sequence[JobDispatched]) -> dict[str, int]:
-        """When the current attempts of these jobs began, of those that run."""
-        keys = [self._runtime.topology.record(each.spec.job_id) for each in events]
-        found: dict[str, int] = {}
+    async def _standing(self, job_ids: Sequence[str]) -> dict[str, int | None]:
+        """Those that are dispatched or run still, with when their current attempts began."""
+        keys = [self._runtime.topology.record(each) for each in job_ids]
         rows = await GATHER(self._redis, keys, ["state", "attempt"]) if keys else []
-        running = [
-            (event.spec.job_id, key, int(attempt or 0))
-            for event, key, (state, attempt) in zip(events, keys, rows, strict=True)
-            if state == b"running"
-        ]
+        standing: dict[str, int | None] = {}
+        running = []
+        for job_id, key, (state, attempt) in zip(job_ids, keys, rows, strict=True):
+            if state in (b"running", b"dispatched"):
+                standing[job_id] = None
+            if state == b"running":
+                running.append((job_id, key, int(attempt or 0)))
         async with self._redis.pipeline(transaction=False) as pipeline:
             for _, key, attempt in running:
                 pipeline.hget(key, f"{attempt}.started")
-            started = await pipeline.execute() if running else []
+            started = await pipeline.execute()
         for (job_id, _, _), raw in zip(running, started, strict=True):
             if raw is not None:
-                found[job_id] = int(msgspec.json.decode(raw)["at"])
-        return found
-
-    async def _states(self, job_ids: Sequence[str]) -> dict[str, bytes | None]:
-        keys = [self._runtime.topology.record(each) for each in job_ids]
-        rows = await GATHER(self._redis, keys, ["state"]) if keys else []
-        return {job_id: state for job_id, (state,) in zip(job_ids, rows, strict=True)}
+                standing[job_id] = int(msgspec.json.decode(raw)["at"])
+        return standing
 
     # -- before the pools --------------------------------------------------------------------------
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import structlog
 from aiohttp import web
@@ -25,6 +25,7 @@ from carbon_orchestrator.gateway.access import (
 from carbon_orchestrator.gateway.connections import Connection
 from carbon_orchestrator.gateway.exposed import Exposed
 from carbon_orchestrator.gateway.keyring import Keyring
+from carbon_orchestrator.gateway.keys import ApiKey
 from carbon_orchestrator.gateway.limits import Rates
 from carbon_orchestrator.gateway.outcome import Refused
 from carbon_orchestrator.gateway.problems import problem, refused, unavailable
@@ -36,6 +37,8 @@ log = structlog.get_logger(__name__)
 _CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 _OVER: web.RequestKey[Stop] = web.RequestKey("over", Stop)
 _NOBODY = Caller(name="", allowed=frozenset())
+_LOOPBACK = Caller()
+_NOTHING: Mapping[str, str] = {}
 _REALM = 'Bearer realm="carbon-orchestrator"'
 
 
@@ -68,6 +71,10 @@ def denied(refusal: Refusal) -> web.Response:
     return problem(refusal.status, refusal.kind, refusal.detail, headers=headers)
 
 
+def _too_many(detail: str, headers: dict[str, str]) -> web.Response:
+    return problem(429, "too-many-requests", detail, headers=headers)
+
+
 def missing(*scopes: str) -> Refused:
     """403 for a key that has none of these scopes."""
     challenge = f'{_REALM}, error="insufficient_scope", scope="{" ".join(scopes)}"'
@@ -80,6 +87,18 @@ def missing(*scopes: str) -> Refused:
     )
 
 
+class Guest(NamedTuple):
+    """A request that was let in: who asks, and what headers the answer is to have besides."""
+
+    caller: Caller
+    told: Mapping[str, str]
+
+
+@lru_cache(maxsize=1024)
+def _holder(key_id: str, key: ApiKey) -> Caller:
+    return Caller(name=key.name, key_id=key_id, allowed=key.allowed, project=key.project)
+
+
 class Places:
     """How many requests of a kind are worked on; of one key at most half of all there may be."""
 
@@ -88,16 +107,6 @@ class Places:
         self.taken = 0
         self.of_key: Counter[str] = Counter()
         self.most_of_key = max(1, limit // 2)
-
-    @contextmanager
-    def counted(self, key_id: str) -> Iterator[None]:
-        self.of_key[key_id] += 1
-        try:
-            yield
-        finally:
-            self.of_key[key_id] -= 1
-            if not self.of_key[key_id]:
-                del self.of_key[key_id]
 
 
 class Guard:
@@ -142,24 +151,30 @@ class Guard:
         route = route_of(request)
         if route is None:
             return await handler(request)  # which says 404 or 405
+        guest = self.let_in(route, request.method, request.headers)
+        if isinstance(guest, web.Response):
+            return guest
+        request[_CALLER] = guest.caller
+        if route.long:
+            handler = partial(self._until_over, handler, guest.caller.key_id)
+        try:
+            response = await handler(request)
+        finally:
+            self.let_out(route, guest)
+        response.headers.update(guest.told)
+        return response
+
+    def let_in(self, route: Route, method: str, headers: Mapping[str, str]) -> Guest | web.Response:
+        """Whoever may come in, and has a place until `let_out`; or why nobody does."""
         places = self._long if route.long else self._requests
         if not route.always and places.taken >= places.limit:
             return unavailable(f"{places.limit} {places.what} are being worked on already")
-        places.taken += 1
-        try:
-            return await self._let_in(route, places, request, handler)
-        finally:
-            places.taken -= 1
-
-    async def _let_in(
-        self, route: Route, places: Places, request: web.Request, handler: Handler
-    ) -> web.StreamResponse:
-        known = self._who(request)
+        known = self._who(method, headers)
         if isinstance(known, Refusal):
             if route.scopes:
                 return denied(known)
             known = _NOBODY
-        if route.scopes and not any(map(known.may, route.scopes)):
+        if route.scopes and known.allowed.isdisjoint(route.scopes):
             return refused(missing(*route.scopes))
         if known.project is not None and not route.bound:
             return problem(
@@ -168,33 +183,30 @@ class Guard:
                 f"this API key is bound to the project {known.project}: it sees that project's"
                 " /jobs and /emissions, and nothing that is about all projects",
             )
-        request[_CALLER] = known
-        if route.long:
-            handler = partial(self._until_over, handler, known.key_id)
         if known.key_id is None:
-            return await handler(request)
-        response: web.StreamResponse
+            places.taken += 1
+            return Guest(known, _NOTHING)
         grant = self._rates.take(known.key_id)
-        if grant.allowed and places.of_key[known.key_id] >= places.most_of_key:
-            response = problem(
-                429,
-                "too-many-requests",
-                f"{places.most_of_key} {places.what} of this API key are being worked on already",
-                headers={"Retry-After": "1"},
-            )
-        elif grant.allowed:
-            with places.counted(known.key_id):
-                response = await handler(request)
-        else:
-            wait = max(1, math.ceil(grant.wait))
-            response = problem(
-                429,
-                "too-many-requests",
-                f"this API key may make {self._limits.rate:g} requests a second",
-                headers={"Retry-After": str(wait)},
-            )
-        response.headers.update(self._rates.headers(grant))
-        return response
+        told = self._rates.headers(grant)
+        if not grant.allowed:
+            wait = str(max(1, math.ceil(grant.wait)))
+            detail = f"this API key may make {self._limits.rate:g} requests a second"
+            return _too_many(detail, {"Retry-After": wait, **told})
+        if places.of_key[known.key_id] >= places.most_of_key:
+            detail = f"{places.most_of_key} {places.what} of this API key are being worked on"
+            return _too_many(f"{detail} already", {"Retry-After": "1", **told})
+        places.taken += 1
+        places.of_key[known.key_id] += 1
+        return Guest(known, told)
+
+    def let_out(self, route: Route, guest: Guest) -> None:
+        """The request is answered."""
+        places, key_id = self._long if route.long else self._requests, guest.caller.key_id
+        places.taken -= 1
+        if key_id is not None:
+            places.of_key[key_id] -= 1
+            if not places.of_key[key_id]:
+                del places.of_key[key_id]
 
     async def _until_over(
         self, handler: Handler, key_id: str | None, request: web.Request
@@ -216,20 +228,19 @@ class Guard:
         for each in list(self._going_on):
             each.set()
 
-    def _who(self, request: web.Request) -> Caller | Refusal:
-        presented = presented_key(request.headers)
+    def _who(self, method: str, headers: Mapping[str, str]) -> Caller | Refusal:
+        presented = presented_key(headers)
         if presented is not None:
             key_id = self._keyring.identify(presented)
             if key_id is None:
                 return Refusal(401, "invalid-key", "no API key of ours, or expired or revoked")
-            key = self._keyring.keys[key_id]
-            return Caller(name=key.name, key_id=key_id, allowed=key.allowed, project=key.project)
+            return _holder(key_id, self._keyring.keys[key_id])
         if not self._open:
             return Refusal(
                 401, "key-needed", "send an API key in a header: Authorization: Bearer co_..."
             )
-        refusal = stranger(request.method, request.headers, only_loopback=self._only_loopback)
-        return refusal or Caller()
+        refusal = stranger(method, headers, only_loopback=self._only_loopback)
+        return refusal or _LOOPBACK
 
     def forget(self) -> None:
         """Drop what is counted of keys that are gone, and end what goes on with such a key."""

@@ -88,6 +88,9 @@ class House:
         alive = {each.stream for each in groups if each.live}
         name, readers = self._runtime.topology.partition.name, self._runtime.topology.readers
         missing = [role for role, streams in readers.items() if alive.isdisjoint(streams)]
+        if missing:
+            asleep = await self._reading.asleep()
+            missing = [role for role in missing if role not in asleep]
         grid = await self._carbon.view()
         grid.pop("forecast", None)
         status = "degraded" if missing or grid["signal"] == "none" else "ok"

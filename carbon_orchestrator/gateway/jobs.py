@@ -10,6 +10,7 @@ from carbon_orchestrator.events import CancelRequested
 from carbon_orchestrator.gateway.access import Caller
 from carbon_orchestrator.gateway.guard import caller, missing
 from carbon_orchestrator.gateway.held import Held
+from carbon_orchestrator.gateway.log_tail import on_record
 from carbon_orchestrator.gateway.making import SOURCE
 from carbon_orchestrator.gateway.outcome import Refused, no_such_job
 from carbon_orchestrator.gateway.problems import answer, refused
@@ -42,21 +43,28 @@ class Jobs:
 
     async def job(self, request: web.Request) -> dict[str, Any] | None:
         """The job in the path, if there is one for whoever asks."""
-        return await self._seen(request.match_info["id"], caller(request))
+        found = await self._seen(request.match_info["id"], caller(request))
+        return None if found is None else found[0]
 
-    async def _seen(self, job_id: str, asking: Caller) -> dict[str, Any] | None:
+    async def _seen(
+        self, job_id: str, asking: Caller
+    ) -> tuple[dict[str, Any], tuple[int, int] | None] | None:
+        """The job, and where its output begins and ends."""
         if not is_job_id(job_id, self._runtime.topology.partition.number):
             return None
-        job = await self._reading.job(job_id)
-        return job if job is not None and asking.sees(job["project"]) else None
+        found = await self._reading.job_and_output(job_id)
+        return found if found is not None and asking.sees(found[0]["project"]) else None
 
     async def show(self, request: web.Request) -> web.Response:
         """A job with its timeline."""
-        job = await self.job(request)
-        if job is None:
+        found = await self._seen(request.match_info["id"], caller(request))
+        if found is None:
             return self.unknown()
+        job, output = found
         await self._running.add([job])
-        await self._running.add_log(job)
+        if output is None and job["state"] in TERMINAL and (text := on_record(job)):
+            output = 0, len(text)
+        job["log"] = None if output is None else {"bytes": output[1], "from": output[0]}
         return answer(job)
 
     def unknown(self) -> web.Response:
@@ -79,9 +87,10 @@ class Jobs:
         """Ask for a job's end; the job as it still is. With the scope `submit`, of what came with
         the same key, or is of the project that the key is bound to; with `operate`, of any, and
         that is put on record."""
-        job = await self._seen(event.job_id, asking)
-        if job is None:
+        found = await self._seen(event.job_id, asking)
+        if found is None:
             return no_such_job(self._runtime.config)
+        job, _ = found
         job_id, topology = event.job_id, self._runtime.topology
         own = asking.may("submit") and (
             asking.project is not None

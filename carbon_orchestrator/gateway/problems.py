@@ -80,17 +80,14 @@ def fault(error: Exception) -> Refused:
     return INTERNAL
 
 
-@web.middleware
-async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turns whatever a handler raises into a problem response. Where an answer is on its way
-    already, it is broken off: ConnectionResetError."""
-    try:
-        return await handler(request)
-    except web.HTTPRequestEntityTooLarge as error:
+def told(request: web.BaseRequest, error: Exception) -> web.Response:
+    """What is answered when a handler raised this. Where an answer is on its way already, it is
+    broken off: ConnectionResetError. Redirections are raised again."""
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
         return problem(413, "body-too-large", f"{error.text}")
-    except web.HTTPException as error:
+    if isinstance(error, web.HTTPException):
         if error.status < 400:
-            raise
+            raise error
         headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
         return problem(
             error.status,
@@ -98,10 +95,18 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             f"{request.method} {request.path}",
             headers=headers,
         )
+    refusal = fault(error)
+    if refusal is INTERNAL:
+        log.error("request failed", method=request.method, path=request.path, exc_info=error)
+    if request.writer.output_size:
+        raise ConnectionResetError("the answer is broken off") from error
+    return refused(refusal)
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turns whatever a handler raises into a problem response."""
+    try:
+        return await handler(request)
     except Exception as error:
-        refusal = fault(error)
-        if refusal is INTERNAL:
-            log.exception("request failed", method=request.method, path=request.path)
-        if request.writer.output_size:
-            raise ConnectionResetError("the answer is broken off") from error
-        return refused(refusal)
+        return told(request, error)

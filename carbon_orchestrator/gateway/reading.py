@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from carbon_orchestrator.gateway.shared_reads import SharedReads
 from carbon_orchestrator.job_view import details
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
+from carbon_orchestrator.scaler import holding
 from carbon_orchestrator.signal.intensity_stream import silence
 from carbon_orchestrator.topology import Topology
 from streams.inspection import GroupState, group_states
@@ -22,7 +23,7 @@ class Reading:
     def __init__(self, redis: Redis, topology: Topology) -> None:
         self._redis = redis
         self._topology = topology
-        self._records = SharedReads(redis)
+        self._jobs = SharedReads(redis, topology)
 
     async def silence(self, zone: str) -> str | None:
         """Why the signal publishes nothing of the zone, as it says itself."""
@@ -31,8 +32,15 @@ class Reading:
 
     async def job(self, job_id: str) -> dict[str, Any] | None:
         """A job with its timeline; None if there is none (or no longer)."""
-        record = await self._records.hash(self._topology.record(job_id))
-        return details(job_id, record) if record else None
+        found = await self.job_and_output(job_id)
+        return None if found is None else found[0]
+
+    async def job_and_output(
+        self, job_id: str
+    ) -> tuple[dict[str, Any], tuple[int, int] | None] | None:
+        """The same, and from which offset to which its output is kept."""
+        record, output = await self._jobs.job(job_id)
+        return (details(job_id, record), output) if record else None
 
     async def remembered(self, job_ids: Sequence[str]) -> list[tuple[str, str | None] | None]:
         """State, and fingerprint of the submission, of each of the jobs that there are."""
@@ -80,12 +88,12 @@ class Reading:
 
     async def groups(self) -> list[GroupState]:
         """Every stream and group, in the order of the data path."""
-        return [
-            state
-            for streams in self._topology.groups.values()
-            for stream in streams
-            for state in await group_states(self._redis, stream)
-        ]
+        groups = self._topology.groups.values()
+        return await group_states(self._redis, *(each for streams in groups for each in streams))
+
+    async def asleep(self) -> frozenset[str]:
+        """The workers that nobody misses: their scaler wants none now."""
+        return await holding.asleep(self._redis, self._topology)
 
     async def dead_letters(self) -> int:
         return int(await self._redis.xlen(self._topology.dead_letters))

@@ -11,8 +11,6 @@ from redis.asyncio import Redis
 from carbon_orchestrator import progress
 from carbon_orchestrator.events import Pool, Spec
 from carbon_orchestrator.gateway.fresh import Fresh
-from carbon_orchestrator.gateway.log_tail import log_bounds, on_record
-from carbon_orchestrator.lifecycle import TERMINAL
 from carbon_orchestrator.router.expectation import RunTimes, expected
 from carbon_orchestrator.router.learning import read_run_times
 from carbon_orchestrator.runtime import Runtime
@@ -38,13 +36,6 @@ class Running:
 
     async def _learn(self) -> RunTimes:
         return await read_run_times(self._redis, self._runtime.topology, self._runtime.config)
-
-    async def add_log(self, job: dict[str, Any]) -> None:
-        """To a job, where its output begins and ends (`log`)."""
-        kept = await log_bounds(self._redis, self._runtime.topology, job["id"])
-        if kept is None and job["state"] in TERMINAL and (text := on_record(job)):
-            kept = 0, len(text)
-        job["log"] = None if kept is None else {"bytes": kept[1], "from": kept[0]}
 
     async def add(self, jobs: Sequence[dict[str, Any]]) -> None:
         """To those of these jobs, as job_view.py has them, that run."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 from typing import NamedTuple
 
 import msgspec
@@ -68,6 +69,7 @@ class Submitting:
         self._reading = reading
         self._committer = committer
         self._room = room
+        self._places = count()  # of those that are asked for one by one
         self._together: Together[New, Outcome] = Together(self._made, _MOST)
 
     async def submit(
@@ -76,7 +78,7 @@ class Submitting:
         """What came of each, in order; a server that fails is a refusal of all that needed it.
         `now`: when they were submitted, grid ms."""
         now = self._runtime.now() if now is None else now
-        outcomes: list[Outcome] = [INTERNAL] * len(asked)
+        outcomes: dict[int, Outcome] = {}
         new, doubtful = self._checked(asked, asking, now, outcomes)
         try:
             await self._decide(new, doubtful, asking, outcomes)
@@ -84,14 +86,14 @@ class Submitting:
             refusal = _fault(error, len(new))
             for place in [*(each.place for each in new), *(each.place for each in doubtful)]:
                 outcomes[place] = refusal
-        return outcomes
+        return [outcomes.get(place, INTERNAL) for place in range(len(asked))]
 
     async def one(self, asked: Asked, asking: Caller) -> Outcome:
         """As `submit`, of one. Those of concurrent callers are made together."""
         if asked.identity is not None:
             (outcome,) = await self.submit([asked], asking)
             return outcome
-        job = self._check(0, asked, asking, self._runtime.now(), wall_ms())
+        job = self._check(next(self._places), asked, asking, self._runtime.now(), wall_ms())
         if isinstance(job, Refused):
             return job
         assert isinstance(job, New)  # only what may have come before is doubtful
@@ -108,15 +110,19 @@ class Submitting:
 
     async def _made(self, jobs: list[New]) -> list[Outcome]:
         """What came of jobs that were asked for one by one."""
-        outcomes: list[Outcome] = [INTERNAL] * len(jobs)
+        outcomes: dict[int, Outcome] = {}
         try:
-            await self._make([job._replace(place=n) for n, job in enumerate(jobs)], outcomes)
+            await self._make(jobs, outcomes)
         except Exception as error:
             return [_fault(error, len(jobs))] * len(jobs)
-        return outcomes
+        return [outcomes.get(job.place, INTERNAL) for job in jobs]
 
     async def _decide(
-        self, new: list[New], doubtful: list[_Doubtful], asking: Caller, outcomes: list[Outcome]
+        self,
+        new: list[New],
+        doubtful: list[_Doubtful],
+        asking: Caller,
+        outcomes: dict[int, Outcome],
     ) -> None:
         if await self._room.left(asking) < len(new):
             full = await self._room.why(asking)
@@ -147,7 +153,7 @@ class Submitting:
         return checked if isinstance(checked, Refused) else checked.refusal
 
     def _checked(
-        self, asked: Sequence[Asked], asking: Caller, now: int, outcomes: list[Outcome]
+        self, asked: Sequence[Asked], asking: Caller, now: int, outcomes: dict[int, Outcome]
     ) -> tuple[list[New], list[_Doubtful]]:
         """Those that can be accepted; of the others the outcome is told, or doubtful."""
         new: list[New] = []
@@ -194,7 +200,7 @@ class Submitting:
         scope = () if asking.project is None else (asking.project,)
         return derived_job_id(number, identity[0], *scope, *identity[1:])
 
-    async def _make(self, new: list[New], outcomes: list[Outcome]) -> list[_Doubtful]:
+    async def _make(self, new: list[New], outcomes: dict[int, Outcome]) -> list[_Doubtful]:
         """Make them; those that there are already."""
         made = list(making(self._runtime.topology, new))
         failed: frozenset[int] = frozenset()
@@ -213,7 +219,7 @@ class Submitting:
                     repeated.append(_Doubtful.of(job, _GONE))
         return repeated
 
-    async def _recall(self, doubtful: list[_Doubtful], outcomes: list[Outcome]) -> set[int]:
+    async def _recall(self, doubtful: list[_Doubtful], outcomes: dict[int, Outcome]) -> set[int]:
         """Tell of each whether it came before; the places of those that did."""
         if not doubtful:
             return set()

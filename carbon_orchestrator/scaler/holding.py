@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from redis.asyncio import Redis
 
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.events import PoolScaled, ScalingMemory
+from carbon_orchestrator.topology import WORKER, Topology, site
 from streams.codec import envelope
 from streams.commit import Committer, Transaction
 
@@ -116,3 +118,18 @@ class Holding:
         known = ("", "0") if revision == 0 else (str(revision),)
         transaction = Transaction().require_field(self._key, "holder", self._name)
         return transaction.require_field(self._key, "revision", *known)
+
+
+async def asleep(redis: Redis, topology: Topology) -> frozenset[str]:
+    """Of topology.readers those of the pools that have no workers because their scaler, which is
+    alive, wants none."""
+    async with redis.pipeline(transaction=False) as pipeline:
+        for pool, zone in topology.sites:
+            pipeline.hgetall(topology.scaler(pool, zone))
+        holdings = map(Held.parse, await pipeline.execute())
+    now = wall_ms()
+    return frozenset(
+        f"{WORKER} {site(pool, zone)}"
+        for (pool, zone), held in zip(topology.sites, holdings, strict=True)
+        if held.size == 0 and held.until > now
+    )

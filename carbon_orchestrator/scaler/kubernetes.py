@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import anyio
 import structlog
 
 from carbon_orchestrator.events import Pool
+from carbon_orchestrator.kubernetes.cluster import MERGE_PATCH, Cluster, ClusterError
 from carbon_orchestrator.scaler.actuator import ActuatorError, Contended
-from carbon_orchestrator.scaler.cluster import MERGE_PATCH, Cluster, ClusterError
 from carbon_orchestrator.scaler.leadership import Leadership
 
 log = structlog.get_logger(__name__)
@@ -32,16 +33,19 @@ class Deployments:
         self._names = dict(names)
 
     async def leading(self) -> bool:
-        return await self._leadership.held()
+        with _told():
+            return await self._leadership.held()
 
     async def size(self, pool: Pool) -> int:
-        return _replicas(await self._scale(pool))
+        with _told():
+            return _replicas(await self._scale(pool))
 
     async def scale(
         self, pool: Pool, current: int, size: int, busy: frozenset[str], reason: str
     ) -> None:
         for _ in range(_TRIES):
-            found = await self._scale(pool)
+            with _told():
+                found = await self._scale(pool)
             if _replicas(found) != current:
                 raise Contended(
                     f"{self._names[pool]} has been set to {_replicas(found)} by somebody else"
@@ -54,7 +58,7 @@ class Deployments:
                 return
             except ClusterError as error:
                 if error.status != 409:
-                    raise
+                    raise ActuatorError(str(error)) from error
         raise ActuatorError(f"{self._names[pool]} changed all the time; it is tried again")
 
     async def stand_by(self, pools: Sequence[Pool]) -> None:
@@ -74,6 +78,15 @@ class Deployments:
 
     async def _scale(self, pool: Pool) -> dict[str, Any]:
         return await self._cluster.request("GET", self._path(pool))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the API server refuses is the actuator's error."""
+    try:
+        yield
+    except ClusterError as error:
+        raise ActuatorError(str(error)) from error
 
 
 def _replicas(scale: Mapping[str, Any]) -> int:

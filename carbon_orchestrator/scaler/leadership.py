@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from carbon_orchestrator.clock import wall_ms
-from carbon_orchestrator.scaler.cluster import Cluster, ClusterError
+from carbon_orchestrator.kubernetes.cluster import Cluster, ClusterError
 
 log = structlog.get_logger(__name__)
 

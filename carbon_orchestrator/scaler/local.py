@@ -112,13 +112,15 @@ class LocalWorkers:
 
     async def _start(self, pool: Pool) -> None:
         command = [sys.executable, "-m", "carbon_orchestrator", "worker", "--pool", pool]
+        # The URL may hold a password: everybody can read arguments.
+        environment = {**os.environ, "CARBON_REDIS_URL": self._url}
+        environment.pop("CARBON_PROBE_PORT", None)  # it is this process's
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 *self._options,
                 stdin=asyncio.subprocess.DEVNULL,
-                # The URL may hold a password: everybody can read arguments.
-                env={**os.environ, "CARBON_REDIS_URL": self._url},
+                env=environment,
                 start_new_session=True,
             )
         except OSError as error:

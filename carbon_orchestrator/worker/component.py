@@ -127,6 +127,7 @@ class WorkerRole:
             tasks.start_soon(self._heartbeats)
             tasks.start_soon(self._tellings.run)
             tasks.start_soon(self._work)
+        await self.executor.aclose()
         try:
             with anyio.fail_after(5):
                 await self._reader.zrem(self._offers, self._offer)
@@ -394,13 +395,17 @@ class WorkerRole:
                     each.halt.stop("suspended")
 
     async def _drain(self) -> None:
-        """Let running jobs end; what does not in time is interrupted and runs elsewhere."""
+        """Let running jobs end; what does not in time is interrupted and runs elsewhere. Those
+        that may be interrupted are at once, so that all their grace is for their checkpoints."""
         with suppress(Exception), anyio.fail_after(5):
             # The read that the stop cut short may have been delivered something unseen.
             pending = await self.group.own_pending(self._slots.total + 1, again=True)
             await self._hand_back(
                 [each for each in pending if (each.stream, each.id) not in self._running]
             )
+        for running in self._running.values():
+            if running.attempt.event.spec.interruptible:
+                running.halt.stop("suspended")
         tasks = [each.task for each in self._running.values() if each.task is not None]
         if tasks:
             log.info("draining", pool=self.pool, jobs=len(tasks))

@@ -80,7 +80,6 @@ async def _contents(client: Redis) -> Any:
 @given(shapes)
 @settings(
     max_examples=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_out_of_memory_a_batch_is_done_whole_or_not_at_all(

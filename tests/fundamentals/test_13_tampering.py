@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from depth import depth
 from ledger import STREAMS, Ledger
 from redis.asyncio import Redis
 from tampering import ALL_STREAMS, Files, altered, put, rewrite, tamper
@@ -33,10 +33,11 @@ def ledger(redis: Redis, committer: Committer, tmp_path: Path) -> Ledger:
 SEEDS = {"fixed": 4, "random": random.SystemRandom().randrange(2**32)}
 
 
-#: How many of each; CARBON_TEST_TAMPERINGS=500 makes a thousand in all.
-TAMPERINGS = int(os.environ.get("CARBON_TEST_TAMPERINGS", "125"))
+#: Of each: a thousand in all when thorough.
+TAMPERINGS = depth(40, 500)
 
 
+@pytest.mark.timeout(depth(60, 300))
 @pytest.mark.parametrize("seed", list(SEEDS.values()), ids=list(SEEDS))
 async def test_whatever_is_tampered_with_is_found(ledger: Ledger, seed: int) -> None:
     await ledger.fill()

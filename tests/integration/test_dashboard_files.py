@@ -56,6 +56,20 @@ async def test_all_that_the_page_names_is_served_and_asked_again_cheaply(deploy:
         assert head.headers["Content-Length"] == whole.headers["Content-Length"], path
 
 
+def test_all_that_the_overview_runs_is_asked_for_at_once() -> None:
+    """No module waits for another one to be read to name it."""
+    page = (ASSETS / "index.html").read_text()
+    named = set(re.findall(r'"modulepreload" href="/assets/js/([^"]+)"', page)) | {"main.js"}
+    needed, look = set[str](), ["main.js", "overview.js", "jobs.js"]
+    while look:
+        module = look.pop()
+        if module not in needed:
+            needed.add(module)
+            text = (ASSETS / "js" / module).read_text()
+            look += re.findall(r'^import [^"]*"\./([^"]+)";', text, re.MULTILINE)
+    assert named == needed
+
+
 @pytest.mark.parametrize(
     "path",
     [

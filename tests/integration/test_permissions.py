@@ -392,5 +392,22 @@ def test_doctor_prints_the_acl_file_and_keeps_the_passwords_apart(tmp_path: Path
     assert set(made) == {f"mine-{role}" for role in ("admin", *ROLES)}
     assert not any(password in hashed for password in made.values())
     assert hashed.count(" on #") == len(made)
-    assert command(*arguments)[0] == 2, "never overwritten"
     assert command("doctor", "--passwords", str(secret))[0] == 2
+
+
+def test_passwords_that_are_there_stay(tmp_path: Path) -> None:
+    secret = tmp_path / "passwords"
+    arguments = ("doctor", "--acl", "--passwords", str(secret))
+    _, first, _ = command(*arguments)
+    lines = secret.read_text().splitlines(keepends=True)
+    assert command(*arguments)[:2] == (0, first)
+    assert secret.read_text() == "".join(lines)
+    secret.write_text("".join(lines[1:]).rstrip("\n"))
+    _, again, _ = command(*arguments)
+    assert secret.read_text().splitlines(keepends=True)[:-1] == lines[1:], "a new one is added"
+    known = [line for line in first.splitlines() if "carbon-admin" not in line]
+    assert [line for line in again.splitlines() if "carbon-admin" not in line] == known
+    secret.write_text("carbon-worker\n")
+    status, _, told = command(*arguments)
+    assert status == 2
+    assert "line 1" in told

@@ -110,12 +110,14 @@ async def test_a_full_disk_stops_trimming_until_there_is_room(
     deploy: Deploy, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     house = deploy(retention=NOTHING_KEPT)
-    await house.all()
+    # Without accounting, which may leave a file that needs only be told of, full disk or not.
+    await house.gateway()
+    house.router()
+    house.worker("fast")
     for _ in range(3):
         await house.post("quick", urgency="urgent")
     await house.counted("completed", 3)
     await house.settled()
-    await stop_accounting(house)
     finish = Writer.finish
 
     def full(writer: Writer) -> Any:

@@ -11,6 +11,7 @@ from deployment import HIGH, LOW, Deploy, Deployment, Part
 
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import ConfigError, ScaledPool, Scaler, ZoneConfig
+from carbon_orchestrator.doctor import examine, gather
 from carbon_orchestrator.events import Backlog, InFlight, Pool
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.scaler.actuator import ActuatorError, Contended, DryRun
@@ -220,6 +221,30 @@ async def test_a_pool_wakes_follows_its_backlog_and_sleeps_again(house: Deployme
     assert [each.current for each in events[1:]] == [each.replicas for each in events[:-1]]
     assert events[0].reason.startswith("from 0 to ")
     assert all(each.pool == "fast" and each.zone is None for each in events)
+
+
+async def test_a_pool_that_sleeps_is_missed_only_when_nobody_is_there_to_wake_it(
+    house: Deployment,
+) -> None:
+    async def health(missing: list[str]) -> bool:
+        body = (await house.http("GET", "/health")).body
+        return body["no_consumers"] == missing and body["status"] == (
+            "degraded" if missing else "ok"
+        )
+
+    async def found(role: str) -> str:
+        facts = await gather(house.redis, house.topology, house.config)
+        return next(each.status for each in examine(facts) if each.name == role)
+
+    house.accounting()
+    actuator = InMemory({"fast": 1, "eco": 1})
+    part = scaler(house, actuator)
+    await until(lambda: health([]))
+    assert actuator.sizes == nothing()
+    assert await found("worker eco") == "ok"
+    await part.stop()
+    await until(lambda: health(["worker fast", "worker eco"]))
+    assert await found("worker eco") == "fail"
 
 
 async def test_carbon_limits_a_pool_and_deadlines_override_it(house: Deployment) -> None:

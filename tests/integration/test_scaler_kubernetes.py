@@ -14,8 +14,8 @@ from deployment import LOW, Deploy
 from test_scaler import QUICK, changes, scaler
 
 from carbon_orchestrator.config import ConfigError
+from carbon_orchestrator.kubernetes.cluster import Access, Cluster, ClusterError
 from carbon_orchestrator.scaler.actuator import ActuatorError, Contended
-from carbon_orchestrator.scaler.cluster import Access, Cluster, ClusterError
 from carbon_orchestrator.scaler.kubernetes import Deployments
 from carbon_orchestrator.scaler.leadership import DURATION, Leadership
 from streams.testing import until
@@ -117,14 +117,13 @@ async def test_a_token_that_was_replaced_is_read_anew(
     pods = candidates.deployments()
     assert await pods.size("eco") == 1
     api.token = "second-token"
-    with pytest.raises(ClusterError, match="does not accept our token") as refused:
+    with pytest.raises(ActuatorError, match="does not accept our token") as refused:
         await pods.size("eco")
-    assert refused.value.status == 401
     assert "first-token" not in str(refused.value)
     api.token_file.write_text("second-token\n")
     assert await pods.size("eco") == 1
     api.token_file.unlink()
-    with pytest.raises(ClusterError, match="No such file"):
+    with pytest.raises(ActuatorError, match="No such file"):
         await pods.size("eco")
 
 
@@ -132,7 +131,7 @@ async def test_what_the_role_does_not_allow_is_named(
     api: ApiServer, candidates: Candidates
 ) -> None:
     api.allowed.discard(("PATCH", f"{APPS}/worker-fast/scale"))
-    with pytest.raises(ClusterError, match=f"Role does not allow PATCH {APPS}/worker-fast/scale"):
+    with pytest.raises(ActuatorError, match=f"Role does not allow PATCH {APPS}/worker-fast/scale"):
         await candidates.deployments().scale("fast", 0, 1, frozenset(), "")
 
 

@@ -18,7 +18,6 @@ times = st.integers(0, 40 * BUCKET_MS)
 bookings = st.lists(st.tuples(times, st.integers(1, 10 * BUCKET_MS)), max_size=12)
 SERVER = settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

@@ -117,6 +117,13 @@ def test_a_busy_worker_that_reads_no_stream_but_renews_its_leases_is_alive() -> 
     assert checks(groups=only_one)["worker fast"].status == "ok"
 
 
+def test_a_pool_that_its_scaler_wants_empty_misses_nobody() -> None:
+    sleeping = checks(groups=groups(live=0), asleep=frozenset({"worker fast"}))["worker fast"]
+    assert (sleeping.status, sleeping.detail) == ("ok", "none, as the scaler wants none now")
+    other = checks(groups=groups(live=0), asleep=frozenset({"worker eco"}))["worker fast"]
+    assert other.status == "fail"
+
+
 def test_waiting_entries_and_the_command_to_start_are_named_where_a_role_is_missing() -> None:
     check = checks(groups=groups(live=0, lag=5, pending=2))["worker fast"]
     assert "21 entries" in check.detail  # three lanes

@@ -21,7 +21,6 @@ JOB = "0" * 26 + "-0"
 #: The server is real, so examples are few.
 SERVER = settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 states = st.sampled_from(STATES)

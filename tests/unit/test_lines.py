@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streams.lines import LineError, entries, lines_of
@@ -57,7 +57,6 @@ FIELDS = (
 )
 
 
-@settings(deadline=None)
 @given(IDS, FIELDS)
 @example("1-0", (b"batch", b"[]"))
 @example("1-0", (b"batch", b"[{}]"))
@@ -122,7 +121,6 @@ def test_lines_that_were_not_written_so_are_refused(lines: list[bytes]) -> None:
         list(entries("jobs", lines))
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_no_altered_line_passes_for_the_same_entry(place: int, change: int) -> None:
     """Any other byte is another entry, or none."""

@@ -34,7 +34,6 @@ CODEC = Codec([Noted])
 #: The server is real, so examples are few; each has many transactions.
 SERVER = settings(
     max_examples=30,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

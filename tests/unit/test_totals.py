@@ -46,7 +46,6 @@ START = 1_590_969_600_000  # 2020-06-01
 DAYS = [day(START + n * DAY) for n in range(4)]
 SERVER = settings(
     max_examples=25,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 amounts = st.integers(0, 10**12)

@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from carbon_orchestrator.config import Config, GreenestConfig, complete
@@ -83,7 +83,6 @@ def test_what_does_not_fit_is_told() -> None:
     assert found(observed([200, 100]), 2, 2).best.start == NOW
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 900), min_size=1, max_size=30),
     st.integers(1, 40),

@@ -1,6 +1,7 @@
 """The published figures of Let's Wait Awhile, to a hundredth of a percentage point.
 
 The data and the definitions (lwa_table.json) are no part of this project: CARBON_TEST_DATA.
+A year takes seconds, so that two of the four are for thorough runs only (depth.py).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import time
 
 import msgspec
 import pytest
+from depth import in_depth
 from small_grids import FAST_ONLY, HOUR, data
 
 from carbon_orchestrator.config import Config, PolicyName, ThresholdConfig, complete
@@ -34,8 +36,8 @@ IDEAL = idealise(complete(Config(threshold=BANDS)))
     ("region", "rule", "kind"),
     [
         ("ger", "next_workday", "non_interruptible"),
-        ("gb", "semi_weekly", "non_interruptible"),
-        ("ger", "semi_weekly", "interruptible"),
+        pytest.param("gb", "semi_weekly", "non_interruptible", marks=in_depth),
+        pytest.param("ger", "semi_weekly", "interruptible", marks=in_depth),
         ("gb", "next_workday", "interruptible"),
     ],
 )

@@ -75,7 +75,6 @@ def test_a_deadline_that_cannot_be_met_leaves_running_at_once() -> None:
     assert best(job(0, 3, within=2), trace([100] * 12)) == pytest.approx(300e6)
 
 
-@settings(deadline=None)
 @given(
     hours=st.lists(st.integers(0, 9).map(lambda level: level * 50.0), min_size=5, max_size=5),
     length=st.integers(1, 2),
@@ -98,7 +97,7 @@ def test_pieces_on_two_pools_against_all_of_them(hours: list[float], length: int
     assert found >= min(v for v in hours) * 0.7 * length * 1e6 - 1e-3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     real=values,
     each=st.one_of(whole, ragged),
@@ -125,7 +124,7 @@ def test_nobody_emits_less(
         assert emitted(fate, real) >= best(each, real, chosen) * (1 - 1e-9) - rounding
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(real=values, each=whole)
 def test_with_a_perfect_forecast_the_planner_reaches_it(real: Trace, each: Job) -> None:
     policy: PolicyName = "greenest_slots" if each.spec.interruptible else "greenest_window"
@@ -137,7 +136,7 @@ def test_with_a_perfect_forecast_the_planner_reaches_it(real: Trace, each: Job) 
     assert not fate.missed
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     real=values,
     each=st.one_of(whole, ragged),
@@ -157,7 +156,7 @@ def test_energy_is_kept(real: Trace, each: Job, policy: PolicyName, resume: floa
         assert before.end < after.start
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(real=values, jobs=st.lists(whole, min_size=1, max_size=6))
 def test_never_worse_than_at_once_with_a_perfect_forecast(real: Trace, jobs: list[Job]) -> None:
     jobs.sort(key=lambda each: each.spec.submitted_at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from depth import depth
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_grids import config, job, run, trace
@@ -47,7 +48,7 @@ def fate(of: Fate) -> tuple[Any, ...]:
     return of.number, of.segments, of.finished
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=depth(50, 150))
 @given(
     hours=st.lists(levels, min_size=HOURS, max_size=HOURS),
     noise=st.integers(0, 10_000),

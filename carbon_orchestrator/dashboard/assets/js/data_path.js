@@ -47,7 +47,8 @@ function updateRole(node, role) {
   node.querySelector("table").hidden = role.streams.length === 0;
   const badge = node.querySelector(".consumers");
   badge.dataset.tone = role.gone ? "bad" : "good";
-  text(badge, role.gone ? "✕ no consumers" : role.live ? `${count(role.live)} live` : "busy");
+  const busy = role.streams.some(({ pending }) => pending);
+  text(badge, role.gone ? "✕ no consumers" : role.live ? `${count(role.live)} live` : busy ? "busy" : "asleep");
   keyed(
     node.querySelector("tbody"),
     role.streams,

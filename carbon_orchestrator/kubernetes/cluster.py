@@ -12,7 +12,6 @@ import aiohttp
 import msgspec
 
 from carbon_orchestrator.config import ConfigError
-from carbon_orchestrator.scaler.actuator import ActuatorError
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
@@ -23,7 +22,7 @@ JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
 
 
-class ClusterError(ActuatorError):
+class ClusterError(Exception):
     """A request that the API server refused (`status`), or that did not reach it (0)."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Build hook: a wheel has all that the dashboard needs, or is not made."""
+"""Build hook: a wheel or source distribution has all that the dashboard needs, or is not made."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 _NEEDED = ("uPlot.esm.js", "uPlot.min.css", "swagger-ui-bundle.js", "swagger-ui.css")
 
 
-class CompleteWheel(BuildHookInterface):  # type: ignore[type-arg]
+class CompletePackage(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         """Raises RuntimeError where files are missing. An editable install does without."""
         vendor = Path(self.root) / "carbon_orchestrator" / "dashboard" / "vendor"
