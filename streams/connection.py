@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import redis
 from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import SSLConnection
@@ -19,6 +20,10 @@ from streams.refusals import refusal
 SOCKET_TIMEOUT = 10.0
 #: The longest a reader blocks in one command, in milliseconds.
 BLOCK_MS = 2000
+
+#: What connections tell of themselves. Left to redis-py, each reads the version from its package's
+#: files: a millisecond of processor time.
+_DRIVER = redis.DriverInfo(lib_version=redis.__version__)
 
 _RAW_REPLIES = ("XREADGROUP", "XREAD", "XRANGE", "XREVRANGE", "XAUTOCLAIM", "XCLAIM", "XPENDING")
 
@@ -81,6 +86,7 @@ def connect(url: str, *, timeout: float = SOCKET_TIMEOUT, partition: int = 0) ->
         socket_connect_timeout=min(timeout, 5.0),
         socket_keepalive=True,
         protocol=2,
+        driver_info=_DRIVER,
     )
     client = Client(connection_pool=pool, single_connection_client=True)
     client.auto_close_connection_pool = True

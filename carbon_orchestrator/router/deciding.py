@@ -26,7 +26,7 @@ _PATIENCE = 0.2
 #: The version that decides today, of each policy.
 _VERSIONS: dict[PolicyName, int] = {
     "run_now": 2,
-    "threshold": 1,
+    "threshold": 2,
     "greenest_window": 1,
     "greenest_slots": 1,
 }

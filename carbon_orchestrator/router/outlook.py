@@ -59,9 +59,13 @@ class Bands(msgspec.Struct, frozen=True, kw_only=True):
 
     def band(self, values: Sequence[float], low: float, high: float) -> Band:
         """The band after `values`, oldest first: one is left only well past its limit."""
+        return self.bands(band_of(values[0], low, high), values, low, high)[-1]
+
+    def bands(self, band: Band, values: Sequence[float], low: float, high: float) -> list[Band]:
+        """The band after each of `values`, when it is `band` before them."""
         rise_to_medium, rise_to_high = low * (1 + self.hysteresis), high * (1 + self.hysteresis)
         fall_to_low, fall_to_medium = low * (1 - self.hysteresis), high * (1 - self.hysteresis)
-        band = band_of(values[0], low, high)
+        after: list[Band] = []
         for value in values:
             if band == "low":
                 left = value > rise_to_medium
@@ -71,7 +75,8 @@ class Bands(msgspec.Struct, frozen=True, kw_only=True):
                 left = value < fall_to_low or value > rise_to_high
             if left:
                 band = band_of(value, low, high)
-        return band
+            after.append(band)
+        return after
 
 
 class Outlook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
@@ -79,8 +84,9 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
     `low`, `high`: limits of the bands. `valid_until`: the last time at which `band` may be
     used; later it is too old, so read it with `band_at`. `summary`: intensity, band and limits
-    in words. `low_ahead`, `medium_ahead`: the forecast points that lie in the low band, and
-    in the low or medium band.
+    in words. `low_ahead`, `medium_ahead`: the forecast points that lie within the limit of the
+    low band, and of the medium one; `low_reached`, `medium_reached`: those at which the band will
+    be low, and low or medium, as a band is left only well past its limit.
     """
 
     zone: str
@@ -100,6 +106,8 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     summary: str = ""
     low_ahead: tuple[tuple[int, float], ...] = ()
     medium_ahead: tuple[tuple[int, float], ...] = ()
+    low_reached: tuple[tuple[int, float], ...] = ()
+    medium_reached: tuple[tuple[int, float], ...] = ()
     curve: Curve | None = None  # in place of the one made of `intensity` and `forecast`
 
     @cached_property
@@ -123,10 +131,17 @@ class Outlook(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         return self.band if now <= self.valid_until else None
 
     def next_at_most(self, band: Literal["low", "medium"], now: int) -> tuple[int, float] | None:
-        """The first forecast point (time, intensity) after `now` in `band` or below."""
-        points = self.low_ahead if band == "low" else self.medium_ahead
-        index = bisect_right(points, (now, inf))
-        return points[index] if index < len(points) else None
+        """The first forecast point (time, intensity) after `now` within the limit of `band`."""
+        return _next(self.low_ahead if band == "low" else self.medium_ahead, now)
+
+    def next_reached(self, band: Literal["low", "medium"], now: int) -> tuple[int, float] | None:
+        """The first one at which the band will be `band` or below."""
+        return _next(self.low_reached if band == "low" else self.medium_reached, now)
+
+
+def _next(points: Sequence[tuple[int, float]], now: int) -> tuple[int, float] | None:
+    index = bisect_right(points, (now, inf))
+    return points[index] if index < len(points) else None
 
 
 def outlook(
@@ -159,6 +174,7 @@ def outlook(
     values.append(observed.intensity)
     low, high = bands.limits(values)
     band = bands.band(values, low, high)
+    bands_ahead = bands.bands(band, [value for _, value in forecast], low, high)
     still = "" if band == band_of(observed.intensity, low, high) else "still "
     return msgspec.structs.replace(
         known,
@@ -172,7 +188,15 @@ def outlook(
         ),
         low_ahead=tuple(point for point in forecast if point[1] <= low),
         medium_ahead=tuple(point for point in forecast if point[1] <= high),
+        low_reached=_where(forecast, bands_ahead, "low"),
+        medium_reached=_where(forecast, bands_ahead, "low", "medium"),
     )
+
+
+def _where(
+    points: Sequence[tuple[int, float]], bands: Sequence[Band], *wanted: Band
+) -> tuple[tuple[int, float], ...]:
+    return tuple(point for point, band in zip(points, bands, strict=True) if band in wanted)
 
 
 def band_of(value: float, low: float, high: float) -> Band:

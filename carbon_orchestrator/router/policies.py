@@ -13,7 +13,7 @@ import msgspec
 from carbon_orchestrator.router.greenest import GreenestSlots, GreenestWindow
 from carbon_orchestrator.router.policy import Policy
 from carbon_orchestrator.router.run_now import RunNow, RunNow1
-from carbon_orchestrator.router.threshold import Threshold
+from carbon_orchestrator.router.threshold import Threshold, Threshold1
 
 Params = msgspec.Raw | bytes
 #: Makes a policy of the parameters on record, a JSON object.
@@ -24,16 +24,13 @@ class UnknownPolicy(ValueError):
     """Nobody has this version of this policy, or it cannot have had these parameters."""
 
 
-def _threshold(params: Params) -> Policy:
-    # The parameters are those of the bands, which the outlook takes account of.
-    return Threshold()
-
-
 #: By name and version.
 POLICIES: dict[tuple[str, int], Maker] = {
     ("run_now", 1): lambda params: RunNow1(),
     ("run_now", 2): lambda params: RunNow(),
-    ("threshold", 1): _threshold,
+    # Its parameters are those of the bands, which the outlook takes account of.
+    ("threshold", 1): lambda params: Threshold1(),
+    ("threshold", 2): lambda params: Threshold(),
     ("greenest_window", 1): lambda params: msgspec.json.decode(params, type=GreenestWindow),
     ("greenest_slots", 1): lambda params: msgspec.json.decode(params, type=GreenestSlots),
 }

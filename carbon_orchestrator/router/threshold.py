@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -42,7 +42,7 @@ class Threshold(msgspec.Struct, frozen=True):
     max_wait_ms: int = 24 * 3_600_000
 
     name = "threshold"
-    version = 1
+    version = 2
     forecasts = False
     pauses = False
 
@@ -69,7 +69,32 @@ class Threshold(msgspec.Struct, frozen=True):
         if now >= latest:
             why = f"{outlook.summary}, and its latest start {utc(latest)} UTC is reached"
             return run_at_once(job, site, "eco", band, now, why, due=True)
-        return _wait(job, outlook, band, latest, now)
+        ahead = self._ahead(outlook, _WAITS_FOR[job.urgency], now)
+        return _wait(job, outlook, band, latest, ahead)
+
+    def _ahead(self, outlook: Outlook, band: Literal["low", "medium"], now: int) -> _Ahead | None:
+        """When the band will be this one or below, as far as is forecast."""
+        point = outlook.next_reached(band, now)
+        return None if point is None else _Ahead(*point, low=point in outlook.low_reached)
+
+
+class Threshold1(Threshold, frozen=True):
+    """Planned for the forecast to be at the limit, where the band was not left yet."""
+
+    version = 1
+
+    def _ahead(self, outlook: Outlook, band: Literal["low", "medium"], now: int) -> _Ahead | None:
+        point = outlook.next_at_most(band, now)
+        low = outlook.low
+        return None if point is None else _Ahead(*point, low is not None and point[1] <= low)
+
+
+class _Ahead(NamedTuple):
+    """A forecast point at which a job may run, and whether the band will be low."""
+
+    time: int
+    value: float
+    low: bool
 
 
 def _least_intensity(answer: tuple[Site, Dispatch]) -> float:
@@ -77,15 +102,19 @@ def _least_intensity(answer: tuple[Site, Dispatch]) -> float:
     return math.inf if answer[1].band is None or intensity is None else intensity
 
 
-def _wait(job: JobView, outlook: Outlook, band: Band | None, latest: int, now: int) -> Defer:
+def _wait(
+    job: JobView,
+    outlook: Outlook,
+    band: Band | None,
+    latest: int,
+    ahead: _Ahead | None,
+) -> Defer:
     pool: Pool = "eco"
     planned = latest
     until = f"nothing better is forecast before; planned for {utc(latest)} UTC, its latest start"
-    ahead = outlook.next_at_most(_WAITS_FOR[job.urgency], now)
-    if ahead is not None and ahead[0] < latest:
-        time, value = ahead
-        low = outlook.low
-        then: Pool = "fast" if low is not None and value <= low else "eco"
+    if ahead is not None and ahead.time < latest:
+        time, value, low = ahead
+        then: Pool = "fast" if low else "eco"
         then_latest = latest_start(job, then)
         if then_latest is None or time <= then_latest:
             pool, planned = then, time

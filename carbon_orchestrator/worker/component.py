@@ -127,7 +127,6 @@ class WorkerRole:
             tasks.start_soon(self._heartbeats)
             tasks.start_soon(self._tellings.run)
             tasks.start_soon(self._work)
-        await self.executor.aclose()
         try:
             with anyio.fail_after(5):
                 await self._reader.zrem(self._offers, self._offer)

@@ -1,5 +1,5 @@
-"""The dashboard in a real Chromium: one orchestrator and one browser for all, a fresh context for
-each test, and after each: nothing on the console, nothing against the content policy.
+"""The dashboard in a real Chromium: one orchestrator and one browser for all, a fresh page with
+nothing stored for each test, and after each: nothing on the console, nothing against the policy.
 
 CHROMIUM=PROGRAM names the browser; else the system's is taken. Without one these tests skip.
 Playwright's asyncio interface on a loop of the session's own: the other one leaves a loop running,
@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from browsing import Complaints, Gates, chromium
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from browsing import WIDE, Complaints, Contexts, Gates, chromium
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from carbon_orchestrator.testing import House, Orchestrator
 
@@ -55,7 +55,7 @@ async def browser() -> AsyncIterator[Browser]:
     if program is None:
         pytest.skip("no Chromium: install chromium, or name one by CHROMIUM=PROGRAM")
     async with async_playwright() as playwright:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        arguments = ["--disable-gpu", *(["--no-sandbox"] if os.geteuid() == 0 else [])]
         yield await playwright.chromium.launch(executable_path=program, args=arguments)
 
 
@@ -70,26 +70,18 @@ def complaints() -> Complaints:
     return Complaints()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def context(
-    browser: Browser,
-    orchestrator: Orchestrator,
-    complaints: Complaints,
-    context_options: dict[str, Any],
-) -> AsyncIterator[BrowserContext]:
-    options = {"viewport": {"width": 1280, "height": 900}, "base_url": orchestrator.url}
-    async with await browser.new_context(**{**options, **context_options}) as context:
-        context.set_default_timeout(15_000)
-        await context.add_init_script(
-            "addEventListener('securitypolicyviolation', (event) =>"
-            " console.error('policy violated:', event.violatedDirective, event.blockedURI))"
-        )
-        context.on("page", complaints.watch)
-        yield context
-    assert complaints.unexpected == []
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def contexts(browser: Browser, orchestrator: Orchestrator) -> Contexts:
+    """Those of all tests, by their options: to make one takes longer than most tests."""
+    return Contexts(browser, {"viewport": WIDE, "base_url": orchestrator.url})
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def page(context: BrowserContext) -> Page:
+async def page(
+    contexts: Contexts, complaints: Complaints, context_options: dict[str, Any]
+) -> AsyncIterator[Page]:
     """An empty page; `await page.goto("/")` opens the dashboard."""
-    return await context.new_page()
+    async with contexts.page(context_options) as page:
+        complaints.watch(page)
+        yield page
+    assert complaints.unexpected == []

@@ -2,23 +2,10 @@
 
 from __future__ import annotations
 
-from browsing import Complaints
+from browsing import Complaints, bury
 from playwright.async_api import Page, expect
-from redis.asyncio import Redis
 
 from carbon_orchestrator.testing import Orchestrator
-
-
-async def bury(orchestrator: Orchestrator, kind: str, number: int = 1) -> None:
-    """Entries that the router cannot read."""
-    redis = Redis.from_url(orchestrator.redis_url)
-    stream = f"{orchestrator.namespace}:{{0}}:jobs"
-    try:
-        assert await redis.exists(stream)
-        for _ in range(number):
-            await redis.xadd(stream, {"type": f"strange.{kind}", "data": '{"<i>": 1}'})
-    finally:
-        await redis.aclose()
 
 
 async def test_retries_and_drops_by_the_group(page: Page, orchestrator: Orchestrator) -> None:

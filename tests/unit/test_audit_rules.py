@@ -67,7 +67,7 @@ def no_outlook(zone: str, place: str, bands: Bands) -> Outlook:
 class Changed(Threshold, frozen=True):
     """A version that runs all on FAST."""
 
-    version = 2
+    version = 3
 
     def decide(self, job: JobView, sites: Any, now: int) -> Dispatch:
         return Dispatch(zone="local", pool="fast", reason="changed")
@@ -76,13 +76,13 @@ class Changed(Threshold, frozen=True):
 def test_what_an_older_version_decided_is_decided_by_it(monkeypatch: pytest.MonkeyPatch) -> None:
     old = decision()
     assert old.pool == "eco"
-    monkeypatch.setitem(policies.POLICIES, ("threshold", 2), lambda params: Changed())
-    new = msgspec.structs.replace(old, policy_version=2, pool="fast", reason="changed")
+    monkeypatch.setitem(policies.POLICIES, ("threshold", 3), lambda params: Changed())
+    new = msgspec.structs.replace(old, policy_version=3, pool="fast", reason="changed")
     new = msgspec.structs.replace(new, latest_start=None)
     for each in (old, new):
         made = again(each, Facts.of(SPEC), Policies().of(each), BY, no_outlook)
         assert made.decision == each
-    other = msgspec.structs.replace(old, policy_version=2)
+    other = msgspec.structs.replace(old, policy_version=3)
     assert again(other, Facts.of(SPEC), Policies().of(other), BY, no_outlook).decision != other
 
 

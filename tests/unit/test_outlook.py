@@ -173,6 +173,18 @@ def test_the_next_forecast_in_a_band_lies_after_now() -> None:
     assert seen.next_at_most("low", at[5]) is None
 
 
+def test_a_band_is_reached_well_within_its_limit_only() -> None:
+    at = [NOW + step * STEP for step in range(6)]
+    # Limits 200 and 300: high is left below 285, medium below 190, low above 210.
+    values = [290.0, 280.0, 195.0, 185.0, 204.0]
+    seen = observe([400.0], ABSOLUTE, forecast=list(zip(at[1:], values, strict=True)))
+    assert seen.next_at_most("medium", NOW) == (at[1], 290.0)
+    assert seen.next_reached("medium", NOW) == (at[2], 280.0)
+    assert seen.next_reached("low", NOW) == (at[4], 185.0)
+    assert seen.next_reached("low", at[4]) == (at[5], 204.0)
+    assert seen.next_reached("low", at[5]) is None
+
+
 def test_an_outlook_survives_json() -> None:
     seen = observe([250.0, 260.0], ABSOLUTE, forecast=[(NOW + STEP, 190.0)])
     assert msgspec.json.decode(msgspec.json.encode(seen), type=Outlook) == seen

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from carbon_orchestrator.events import URGENCIES, Band, Pool, Urgency
 from carbon_orchestrator.router.deadline import latest_start
-from carbon_orchestrator.router.outlook import Outlook, band_of
+from carbon_orchestrator.router.outlook import Bands, Outlook, band_of
 from carbon_orchestrator.router.policy import Defer, Dispatch, JobView, Policy, Site
 from carbon_orchestrator.router.run_now import RunNow
-from carbon_orchestrator.router.threshold import Threshold
+from carbon_orchestrator.router.threshold import Threshold, Threshold1
 from carbon_orchestrator.router.words import utc
 
 HOUR = 3_600_000
 NOW = 1_577_880_000_000  # 2020-01-01 12:00 UTC
 LEVEL = {"low": 100.0, "medium": 300.0, "high": 412.0}
 POLICY: Policy = Threshold()
+BANDS = Bands(mode="absolute", low=210, high=390)
 
 
 def grid(level: Band | None, forecast: list[tuple[int, float]] | None = None) -> Outlook:
@@ -25,6 +27,8 @@ def grid(level: Band | None, forecast: list[tuple[int, float]] | None = None) ->
     if level is None:
         return Outlook(zone="DE")
     points = tuple(sorted(forecast or []))
+    bands = BANDS.bands(level, [value for _, value in points], 210, 390)
+    ahead = list(zip(points, bands, strict=True))
     return Outlook(
         zone="DE",
         time=NOW,
@@ -37,6 +41,8 @@ def grid(level: Band | None, forecast: list[tuple[int, float]] | None = None) ->
         summary=f"{LEVEL[level]:.0f} g/kWh is {level} (limits 210-390)",
         low_ahead=tuple(point for point in points if point[1] <= 210),
         medium_ahead=tuple(point for point in points if point[1] <= 390),
+        low_reached=tuple(point for point, band in ahead if band == "low"),
+        medium_reached=tuple(point for point, band in ahead if band != "high"),
     )
 
 
@@ -251,10 +257,53 @@ def test_the_baseline_runs_everything_on_fast_at_once(view: JobView, outlook: Ou
 
 
 def test_policies_are_named_for_the_record() -> None:
-    assert (POLICY.name, POLICY.version) == ("threshold", 1)
+    assert (POLICY.name, POLICY.version) == ("threshold", 2)
     assert (RunNow().name, RunNow().version) == ("run_now", 2)
 
 
 def test_times_are_written_to_the_minute() -> None:
     assert utc(NOW) == "2020-01-01 12:00"
     assert utc(NOW + 119_999) == "2020-01-01 12:01"
+
+
+def test_a_start_is_planned_for_when_the_band_is_left() -> None:
+    at = [NOW + hour * HOUR for hour in range(5)]
+    # 390 is the limit, which is left below 378.3 only; 210 the other, left below 203.7.
+    outlook = grid("high", [(at[1], 385.0), (at[2], 370.0), (at[3], 205.0), (at[4], 200.0)])
+    normal, flexible = job("normal", 20 * HOUR), job("flexible", 20 * HOUR)
+    planned = {}
+    for policy in (Threshold(), Threshold1()):
+        for view in (normal, flexible):
+            answer = policy.decide(view, [Site(outlook)], NOW)
+            assert isinstance(answer, Defer)
+            planned[policy.version, view.urgency] = (answer.planned_start, answer.pool)
+    assert planned == {
+        (1, "normal"): (at[1], "eco"),
+        (2, "normal"): (at[2], "eco"),
+        (1, "flexible"): (at[3], "fast"),
+        (2, "flexible"): (at[4], "fast"),
+    }
+
+
+@given(
+    st.lists(st.floats(50, 600), min_size=1, max_size=30),
+    st.sampled_from(["normal", "flexible"]),
+)
+def test_a_forecast_that_comes_true_keeps_its_promise(
+    values: list[float], urgency: Urgency
+) -> None:
+    points = [(NOW + (n + 1) * HOUR, value) for n, value in enumerate(values)]
+    view = job(urgency, 1000 * HOUR)
+    answer = POLICY.decide(view, [Site(grid("high", points))], NOW)
+    assert isinstance(answer, Defer)
+    if answer.planned_start == answer.latest_start:
+        return
+    at = [time for time, _ in points].index(answer.planned_start)
+    passed = values[: at + 1]
+    band = BANDS.bands("high", passed, 210, 390)[-1]
+    then = msgspec.structs.replace(
+        grid(band), time=answer.planned_start, valid_until=answer.planned_start + HOUR
+    )
+    kept = POLICY.decide(view, [Site(then)], answer.planned_start)
+    assert isinstance(kept, Dispatch)
+    assert kept.pool == answer.pool

@@ -46,8 +46,8 @@ export function text(node, value) {
 
 /**
  * Make the children of `parent` those of `items`, keeping the node of each key: focus, scroll and
- * open details survive. `make(item)` gives a node, `update(node, item)` brings it up to date (also
- * a new one).
+ * open details survive, and the focus in one that goes is taken on by its neighbour. `make(item)`
+ * gives a node, `update(node, item)` brings it up to date (also a new one).
  */
 export function keyed(parent, items, key, make, update = () => {}) {
   const old = new Map([...parent.children].map((node) => [node.dataset.key, node]));
@@ -64,5 +64,9 @@ export function keyed(parent, items, key, make, update = () => {}) {
     if (node === at) at = at.nextElementSibling;
     else parent.insertBefore(node, at);
   }
-  for (const gone of old.values()) gone.remove();
+  for (const gone of old.values()) {
+    const near = gone.nextElementSibling ?? gone.previousElementSibling;
+    if (gone.contains(document.activeElement)) (near?.querySelector("a, button") ?? parent.closest("main"))?.focus();
+    gone.remove();
+  }
 }

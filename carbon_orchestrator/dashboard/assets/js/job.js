@@ -49,8 +49,9 @@ export async function open(root, { id, signal }) {
       job = known;
       text(title, job.type);
       document.title = `${job.type}, ${job.state} · Carbon orchestrator`;
-      cancel.hidden = ENDED.has(job.state);
       again.hidden = false;
+      if (ENDED.has(job.state) && cancel === document.activeElement) again.focus();
+      cancel.hidden = ENDED.has(job.state);
       now.hidden = false;
       summary(job);
       parts ??= build();

@@ -62,10 +62,17 @@ function update(node, job, columns) {
   columns.forEach(([, name, make], i) => {
     const cell = node.children[i];
     if (name === "why") why(cell.firstChild, job);
-    else if (name === "act") cell.firstChild.hidden = ENDED.has(job.state);
+    else if (name === "act") offer(cell.firstChild, job, node);
     else if (name === "job") return; // what it is never changes, and it may have the focus
     else if (!before || JSON.stringify(seen(before, name)) !== JSON.stringify(seen(job, name))) replace(cell, make(job));
   });
+}
+
+/** What can be done, while it can; where that had the focus, the row keeps it. */
+function offer(button, job, row) {
+  const ended = ENDED.has(job.state);
+  if (ended && button === document.activeElement) row.querySelector("a").focus();
+  button.hidden = ended;
 }
 
 /** What a cell is made from. */
