@@ -111,6 +111,14 @@ class EmbeddedCluster:
                             return found[0]
                 await asyncio.sleep(_POLL_SECONDS)
 
+    async def taken_over(self, lost: EmbeddedServer, patience: float = 30.0) -> None:
+        """Wait until no node that runs says that this one, which has ended, has any slots.
+        TimeoutError."""
+        async with asyncio.timeout(patience):
+            for each in self.servers:
+                if each.running:
+                    await _until(_without, each, lost.port)
+
     async def stop(self) -> None:
         """End all of its servers."""
         await asyncio.gather(*(each.stop() for each in self.servers))
@@ -151,6 +159,11 @@ async def _well(server: EmbeddedServer) -> bool:
     replication: bytes = await ask(server, "INFO", "replication")
     in_step = b"master_link_status:up", b"state=online"
     return b"cluster_state:ok" in state and any(each in replication for each in in_step)
+
+
+async def _without(server: EmbeddedServer, port: int) -> bool:
+    rows: Any = await ask(server, "CLUSTER", "SLOTS")
+    return all(had[1] != port for _, _, had, *_ in rows)
 
 
 async def _port(server: EmbeddedServer, slot: int) -> int | None:

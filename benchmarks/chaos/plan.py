@@ -9,7 +9,6 @@ import msgspec
 from carbon_orchestrator.topology import Topology
 from streams.keys import Partition
 
-TOPOLOGY = Topology(Partition("carbon", 0))
 LEASE_SECONDS = 3.0
 
 #: Every kind of strike, and the names under which several are chosen at once.
@@ -22,6 +21,8 @@ GROUPS = {
     "network": ("latency", "cut", "half-open", "mid-reply", "trickle"),
     "full": ("oom", "disk", "archive"),
 }
+#: What is not done to a cluster: its nodes are found by themselves, not through the proxy.
+NOT_ON_CLUSTERS = (*GROUPS["network"], "oom", "disk")
 Durability = Literal["server", "replica"]
 
 ROLES = (
@@ -46,6 +47,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability = "replica"
     program: str | None = None
     patience: float = 300.0  # from the last job published until all rests
+    partitions: int = 1  # of several, on a cluster of three nodes and their replicas
+
+    @property
+    def topologies(self) -> list[Topology]:
+        """Of each partition."""
+        return [Topology(Partition("carbon", number)) for number in range(self.partitions)]
 
     @property
     def may_lose(self) -> bool:
