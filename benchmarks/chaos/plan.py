@@ -9,6 +9,7 @@ import msgspec
 from carbon_orchestrator.topology import Topology
 from streams.keys import Partition
 
+TOPOLOGY = Topology(Partition("carbon", 0))
 LEASE_SECONDS = 3.0
 
 #: Every kind of strike, and the names under which several are chosen at once.
