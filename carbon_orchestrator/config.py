@@ -50,15 +50,17 @@ class HandlerLimits(_Section, frozen=True):
 
 
 class JobType(_Section, frozen=True):
-    """How jobs of one type are run: exactly one of `command` and `python`.
+    """How jobs of one type are run: exactly one of `command`, `python` and `kubernetes`.
 
     command: argv list, no shell; `{python}` stands for this interpreter; payload on stdin.
     python: "module:function", called as `function(payload, context)`, async or plain.
+    kubernetes: file with the template of a batch/v1 Job, beside this configuration's.
     user, group: whom commands run as, if another than the worker, which then is root's.
     """
 
     command: list[str] | None = None
     python: str | None = None
+    kubernetes: str | None = None
     timeout: str | float = "1h"
     grace: str | float = "10s"  # between SIGTERM and SIGKILL
     max_attempts: int = DEFAULT_ATTEMPTS
@@ -208,6 +210,15 @@ class Scaler(_Section, frozen=True):
     pools: dict[Pool, ScaledPool] = {}
 
 
+class Kubernetes(_Section, frozen=True):
+    """The cluster where jobs of kind `kubernetes` run; by default the worker's own."""
+
+    api_server: str | None = None  # URL
+    namespace: str | None = None
+    token_file: str | None = None
+    ca_file: str | None = None
+
+
 class Config(_Section, frozen=True):
     types: dict[str, JobType] = {}
     default_types: bool = True  # serve analytics, training, inference besides `types`
@@ -222,11 +233,13 @@ class Config(_Section, frozen=True):
     retention: Retention = Retention()
     archive: Archive = Archive()
     scaler: Scaler = Scaler()
+    kubernetes: Kubernetes = Kubernetes()
     lease: str | float = "15s"  # a job whose worker is silent for so long is run elsewhere
     margin: str | float = "1s"  # wall time kept free before every deadline, for hand-over
     #: What stands behind a 202: "server", the server has the job; "replica", so has a replica.
     durability: Literal["server", "replica"] = "server"
-    drain: str | float = "20s"  # how long running jobs may finish after SIGTERM
+    #: How long running jobs may finish after SIGTERM; interruptible ones are to pause at once.
+    drain: str | float = "20s"
     retry_delay: str | float = "2s"  # before the second attempt; doubles each time, up to 1 m
     namespace: str = "carbon"
     #: Shares of the deployment that stand alone, fixed at its first start; by default as on record.
@@ -288,7 +301,18 @@ def load(path: Path | None = None) -> Config:
         raise ConfigError(f"{path}: {error.strerror}") from None
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path}: {error}") from None
-    return complete(config, str(path))
+    return complete(_beside(path, config), str(path))
+
+
+def _beside(path: Path, config: Config) -> Config:
+    """`config`, with the templates' paths reckoned from the file that names them."""
+    types = {
+        name: each
+        if each.kubernetes is None
+        else msgspec.structs.replace(each, kubernetes=str(path.parent / each.kubernetes))
+        for name, each in config.types.items()
+    }
+    return msgspec.structs.replace(config, types=types)
 
 
 def complete(config: Config, origin: str = "configuration") -> Config:
@@ -344,6 +368,11 @@ def complete(config: Config, origin: str = "configuration") -> Config:
         _duration(f"{origin}: threshold.{field}", getattr(band, field))
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,32}", config.namespace):
         raise ConfigError(f"{origin}: namespace must be 1-32 letters, digits, '.', '_', '-'")
+    in_pods = any(each.kubernetes is not None for each in types.values())
+    if in_pods and not (config.namespace[0].isalnum() and config.namespace[-1].isalnum()):
+        raise ConfigError(
+            f"{origin}: namespace must begin and end with a letter or digit: it is a label of Jobs"
+        )
     if config.partitions is not None and not 1 <= config.partitions <= MOST_PARTITIONS:
         raise ConfigError(f"{origin}: partitions must be 1 to {MOST_PARTITIONS}")
     if config.lease_s < 1:
@@ -405,8 +434,11 @@ def _check_zones(origin: str, config: Config) -> None:
 def _check_type(where: str, name: str, job_type: JobType) -> None:
     if not TYPE_NAME.fullmatch(name):
         raise ConfigError(f"{where}: a type's name is 1-64 of a-z, 0-9, '.', '_', '-'")
-    if (job_type.command is None) == (job_type.python is None):
-        raise ConfigError(f"{where}: give exactly one of command and python")
+    kinds = (job_type.command, job_type.python, job_type.kubernetes)
+    if sum(each is not None for each in kinds) != 1:
+        raise ConfigError(f"{where}: give exactly one of command, python and kubernetes")
+    if job_type.kubernetes is not None and job_type.gpus:
+        raise ConfigError(f"{where}.gpus: are this machine's; ask for a pod's in its template")
     if job_type.command is not None and not job_type.command:
         raise ConfigError(f"{where}.command: needs at least the program")
     if job_type.python is not None and job_type.python.count(":") != 1:
@@ -422,11 +454,13 @@ def _check_type(where: str, name: str, job_type: JobType) -> None:
 
 def _check_confinement(where: str, job_type: JobType) -> None:
     limits = job_type.limits
-    if job_type.python is not None and not (limits.empty and job_type.user is None):
-        raise ConfigError(
-            f"{where}: user and limits are for commands; a Python function runs in the worker"
-            " itself: limit that, or make the function a command"
+    if job_type.command is None and not (limits.empty and job_type.user is None):
+        other = (
+            "a Python function runs in the worker itself: limit that, or make it a command"
+            if job_type.kubernetes is None
+            else "write a pod's securityContext and resources into its template"
         )
+        raise ConfigError(f"{where}: user and limits are for commands; {other}")
     if job_type.group is not None and job_type.user is None:
         raise ConfigError(f"{where}.group: needs a user, too")
     if limits.processes is not None and job_type.user is None:
@@ -457,11 +491,15 @@ def public(config: Config) -> msgspec.Raw:
     """`config` as JSON, for the record: without what may hold secrets (commands, environments,
     sources of signals). `Config` reads it back."""
     types = {
-        name: msgspec.structs.replace(each, command=None, python=None, env={}, description="")
+        name: msgspec.structs.replace(
+            each, command=None, python=None, kubernetes=None, env={}, description=""
+        )
         for name, each in config.types.items()
     }
     zones = {name: msgspec.structs.replace(each, signal=[]) for name, each in config.zones.items()}
-    shown = msgspec.structs.replace(config, types=types, zones=zones, archive=Archive())
+    shown = msgspec.structs.replace(
+        config, types=types, zones=zones, archive=Archive(), kubernetes=Kubernetes()
+    )
     return msgspec.Raw(msgspec.json.encode(shown))
 
 

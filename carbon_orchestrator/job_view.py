@@ -64,6 +64,10 @@ def details(job_id: str, record: Mapping[bytes, bytes]) -> dict[str, Any]:
     job["payload"] = spec.payload
     job["labels"] = spec.labels
     job["interruptible"] = spec.interruptible
+    job["expected_duration"] = spec.expected_duration
+    job["timeout"] = spec.timeout
+    job["max_attempts"] = spec.max_attempts
+    job["zones"] = spec.zones
     job["replans"] = int(record.get(b"replans", 0))
     job["failures"] = int(record.get(b"failures", 0))
     job["segments"] = int(record.get(b"segments", 0))

@@ -70,7 +70,8 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM
 
 if [ -n "$push" ]; then
-    docker build --tag "$image:$tag" "$root"
+    revision=$(git -C "$root" rev-parse HEAD 2>/dev/null) || revision=unknown
+    docker build --build-arg VERSION="$tag" --build-arg REVISION="$revision" --tag "$image:$tag" "$root"
     docker push "$image:$tag"
 fi
 
@@ -104,6 +105,13 @@ keep() {
 apply --filename "$work/all.yaml" --selector app.kubernetes.io/component=namespace ||
     fail "the cluster of context $context does not take it; see above"
 
+if [ -n "$redis_ca" ]; then
+    keep configmap redis-ca --from-file "ca.crt=$redis_ca"
+elif grep -q '^ *name: redis-ca$' "$work/all.yaml" &&
+    [ -z "$(kube get configmap redis-ca --ignore-not-found --output name)" ]; then
+    fail "who signs the stream server's certificate? name a file with --redis-ca"
+fi
+
 echo "deploy-k8s: who may log in at the stream server" >&2
 # shellcheck disable=SC2016 # variables of the template
 kube get secret redis-users --ignore-not-found --output \
@@ -117,23 +125,14 @@ known=$(wc -l <"$work/passwords")
 sed 's/ /=/' "$work/passwords" >"$work/passwords.env"
 keep secret generic redis-users --from-env-file "$work/passwords.env"
 keep secret generic redis-acl --from-file "users.acl=$work/users.acl"
-if [ -n "$redis_ca" ]; then
-    keep configmap redis-ca --from-file "ca.crt=$redis_ca"
-fi
 acl_is_new=$(cmp -s "$work/acl.before" "$work/users.acl" || echo yes)
-if [ -z "$inside" ]; then
-    if grep -q '^ *name: redis-ca$' "$work/all.yaml" &&
-        [ -z "$(kube get configmap redis-ca --ignore-not-found --output name)" ]; then
-        fail "who signs the stream server's certificate? name a file with --redis-ca"
-    fi
-    if [ -n "$acl_is_new" ]; then
-        show='go-template={{index .data "users.acl" | base64decode}}'
-        printf 'deploy-k8s: %s\n' >&2 \
-            "your stream server has to know the users of redis-acl. Load them there (ACL LOAD):" \
-            "  kubectl --context $context --namespace $namespace get secret redis-acl --output '$show'"
-        if [ "$known" -eq 0 ]; then
-            fail "then run this again"
-        fi
+if [ -z "$inside" ] && [ -n "$acl_is_new" ]; then
+    show='go-template={{index .data "users.acl" | base64decode}}'
+    printf 'deploy-k8s: %s\n' >&2 \
+        "your stream server has to know the users of redis-acl. Load them there (ACL LOAD):" \
+        "  kubectl --context $context --namespace $namespace get secret redis-acl --output '$show'"
+    if [ "$known" -eq 0 ]; then
+        fail "then run this again"
     fi
 fi
 
@@ -179,13 +178,17 @@ key() {
     made=$(operate keys create "$secret" "$@") || fail "no API key could be made; see above"
     printf '%s' "$made" >"$work/token"
     keep secret generic "$secret" --from-file "token=$work/token"
-    # One that found no key at all is waiting to be started again.
-    kube rollout restart deployment/gateway
+    key_is_new=yes
 }
 
+key_is_new=''
 key api-key --scope submit --scope operate
 if grep -q '^kind: ScaledObject$' "$work/all.yaml"; then
     key keda-api-key --scope read
+fi
+if [ -n "$key_is_new" ]; then
+    # A gateway that found no key at all has ended, and Kubernetes takes its time.
+    kube rollout restart deployment/gateway
 fi
 for each in signal accounting gateway; do
     ready "deployment/$each"

@@ -1,6 +1,7 @@
-"""Remakes the dashboard's pictures in docs/images: a deployment of a simulated day, in Chromium.
+"""Remakes the dashboard's pictures in docs/images: a deployment over a day and a half of a simulated
+grid, whose jobs wait for its dips, in Chromium.
 
-.venv/bin/python scripts/screenshots.py     takes two minutes; needs what tests/browser needs
+.venv/bin/python scripts/screenshots.py     takes three minutes; needs what tests/browser needs
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from playwright.sync_api import Page, sync_playwright
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
-SPEED = 600
-#: Seconds of the wall for which jobs come in: at this speed, 12 hours.
-LASTS = 72
+SPEED = 900
+#: Seconds of the wall for which jobs come in: at this speed, 38 hours.
+LASTS = 152
 WORK = """
 import sys, time
 print("reading", sys.stdin.read())
@@ -36,6 +37,7 @@ time.sleep({wait})
 print("done")
 """
 CONFIG = """
+policy = "greenest_window"
 [pools.fast]
 slots = 3
 [pools.eco]
@@ -49,15 +51,15 @@ command = ["{{python}}", "-c", {json.dumps(WORK.format(cpu=cpu, wait=wait))}]
 expected_duration = "{minutes}m"
 """
     for name, cpu, wait, minutes in [
-        ("fine-tune", 0.25, 4.0, 45),
-        ("evaluate", 0.1, 1.2, 15),
-        ("embed", 0.05, 0.6, 8),
+        ("fine-tune", 0.5, 2.0, 45),
+        ("evaluate", 0.25, 0.5, 15),
+        ("embed", 0.1, 0.2, 8),
     ]
 )
 JOBS = [
     {"type": "fine-tune", "urgency": "flexible", "project": "vision", "deadline": "22h"},
-    {"type": "fine-tune", "urgency": "normal", "project": "search", "deadline": "14h"},
-    {"type": "evaluate", "urgency": "normal", "project": "search", "deadline": "9h"},
+    {"type": "fine-tune", "urgency": "normal", "project": "search", "deadline": "18h"},
+    {"type": "evaluate", "urgency": "normal", "project": "search", "deadline": "12h"},
     {"type": "evaluate", "urgency": "flexible", "project": "vision", "deadline": "18h"},
     {"type": "embed", "urgency": "flexible", "project": "archive", "deadline": "26h"},
     {"type": "embed", "urgency": "urgent", "project": "search"},
@@ -81,7 +83,7 @@ def keep_submitting(url: str) -> None:
     try:
         while True:
             submit(url, random.choice(JOBS))
-            time.sleep(random.uniform(0.4, 1.4))
+            time.sleep(random.uniform(0.8, 2.4))
     except OSError:
         pass
 
@@ -94,7 +96,7 @@ def up(data: Path) -> tuple[subprocess.Popen[bytes], str]:
         port = free.getsockname()[1]
     program = Path(sys.executable).with_name("carbon-orchestrator")
     arguments = ["--data", data / "data", "--config", data / "carbon.toml", "--redis-port", "0"]
-    arguments += ["--speed", SPEED, "--start", "2026-06-02T07:00Z", "--port", port]
+    arguments += ["--speed", SPEED, "--start", "2026-06-02T04:00Z", "--port", port]
     running = subprocess.Popen([program, "up", *map(str, arguments)], stdout=subprocess.DEVNULL)
     url = f"http://127.0.0.1:{port}"
     for _ in range(300):
@@ -156,7 +158,7 @@ def shots(url: str) -> list[tuple[str, int, int, Any, str]]:
         ("overview-dark", 1280, 1000, "dark", "/"),
         ("job", 1280, 1000, "light", f"/#/jobs/{job}"),
         ("report", 1280, 800, "light", "/#/report"),
-        ("phone", 390, 844, "dark", "/"),
+        ("phone", 360, 800, "dark", "/"),
     ]
 
 

@@ -52,7 +52,7 @@ def carbon(
             output.write_json(client.get("/carbon/best-window", **asked))
             return
         window = client.best_window(duration, deadline=deadline, zone=zone)
-        output.write(str(window))
+        output.note(str(window), style="")
         if window.latest_start is not None:
             ahead = window.wait.total_seconds()
             then = f"that is in {length(1000 * ahead)}; " if ahead > 0 else ""

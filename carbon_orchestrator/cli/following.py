@@ -24,10 +24,10 @@ _SHORTEST_POLL, _LONGEST_POLL = 0.2, 2.0
 _OUTPUT_LINES = 20
 
 
-def command(job_id: str, url: str) -> str:
-    """What shows the job later."""
+def command(job_id: str, url: str, what: str = "job") -> str:
+    """What shows the job later, or does something else with it."""
     where = "" if url == os.environ.get("CARBON_URL", DEFAULT_URL) else f" --url {url}"
-    return f"carbon-orchestrator job {job_id}{where}"
+    return f"carbon-orchestrator {what} {job_id}{where}"
 
 
 def follow(client: SyncClient, job_id: str, patience: float, json: bool) -> int:

@@ -21,10 +21,10 @@ JOB_COLUMNS = (
     Column("id"),
     Column("state", styles=STATES),
     Column("type"),
-    Column("urgency"),
-    Column("pool"),
-    Column("starts"),
-    Column("due"),
+    Column("urgency", spare=4),
+    Column("pool", spare=2),
+    Column("starts", spare=1),
+    Column("due", spare=3),
     Column("why", flexible="crops"),
 )
 

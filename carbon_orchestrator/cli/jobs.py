@@ -128,6 +128,9 @@ def job(
         output.table(job_text.RUN_COLUMNS, job_text.run_rows(shown))
         following.output_tail(shown["runs"][-1])
     output.note(f"\nTimes are UTC on the grid's clock, now {job_text.clock_note(grid)}")
+    if shown["state"] == "failed":
+        again = following.command(shown["id"], client.url, "submit --like")
+        output.hint(f"submit it again with: {again}")
 
 
 def cancel(

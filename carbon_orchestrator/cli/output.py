@@ -45,10 +45,12 @@ _ESCAPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 class Column(msgspec.Struct, frozen=True):
     """A table's column. Where a terminal is too narrow, the one `flexible` column of a table
-    is broken into lines or cut off; the others stay whole."""
+    is broken into lines or cut off, and those that are to `spare` are left out, the greatest
+    first (0: never); the others stay whole."""
 
     title: str
     right: bool = False
+    spare: int = 0
     flexible: Literal["wraps", "crops"] | None = None
     styles: Mapping[str, str] = {}
 
@@ -183,6 +185,9 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
         max(len(line) for cell in (column.title, *cells) for line in cell.split("\n"))
         for column, cells in zip(columns, zip(*rows, strict=True), strict=True)
     ]
+    kept = fitting(columns, widths, terminal.width)
+    columns, widths = [columns[at] for at in kept], [widths[at] for at in kept]
+    rows = [[row[at] for at in kept] for row in rows]
     for column, width in zip(columns, widths, strict=True):
         if column.flexible:
             left = terminal.width - (sum(widths) - width) - 2 * (len(columns) - 1)
@@ -198,6 +203,19 @@ def _rich_table(columns: Sequence[Column], rows: Sequence[Sequence[str]]) -> Non
         styled = zip(row, columns, strict=True)
         shown.add_row(*[_styled(cell, column.styles) for cell, column in styled])
     terminal.print(shown)
+
+
+def fitting(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Which columns have room in so many characters, by their places."""
+    kept = list(range(len(columns)))
+    spare = sorted((at for at in kept if columns[at].spare), key=lambda at: columns[at].spare)
+    needs = [
+        _NARROWEST if column.flexible else each
+        for column, each in zip(columns, widths, strict=True)
+    ]
+    while spare and sum(needs[at] + 2 for at in kept) - 2 > width:
+        kept.remove(spare.pop())
+    return kept
 
 
 def _styled(cell: str, styles: Mapping[str, str]) -> Text:

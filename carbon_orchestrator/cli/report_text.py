@@ -32,6 +32,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Figures], str], int], ...] = (
 _GAP = 2  # characters between columns
 _METHODS = {
     "cpu-time-model": "CPU time × a power model",
+    "cpu-request-model": "CPU requests × a power model",
     "rapl-cpu-share": "RAPL, shared by CPU time",
     "nvml": "NVML",
     "gpu-unmeasured": "GPU not measured",

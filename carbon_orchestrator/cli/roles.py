@@ -20,6 +20,7 @@ from carbon_orchestrator.config import Config, PolicyName, complete, load
 from carbon_orchestrator.data_dir import default_data_dir
 from carbon_orchestrator.events import Pool
 from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.tracing import exporting
 
 if TYPE_CHECKING:
     from carbon_orchestrator.scaler.component import ScalerRole
@@ -159,7 +160,8 @@ def up(
     async def main() -> None:
         await app.up(loaded, settings, _greet)
 
-    run_async(main)
+    with exporting():
+        run_async(main)
 
 
 def _greet(text: str) -> None:
@@ -208,7 +210,8 @@ def serve(
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):
                 await runtime.aclose()
 
-    run_async(main)
+    with exporting():
+        run_async(main)
 
 
 def guarded(

@@ -92,9 +92,9 @@ def scaler(
 
             access = Access.find(api_server, namespace, token_file, ca_file)
             cluster = Cluster(access)
-            leadership = Leadership(cluster, lease, runtime.consumer_name("scaler"))
-            workers = Deployments(cluster, leadership, names)
-            return ScalerRole(runtime, workers, pools=chosen, zone=zone).run
+            name = runtime.consumer_name("scaler")
+            workers = Deployments(cluster, Leadership(cluster, lease, name), names)
+            return ScalerRole(runtime, workers, pools=chosen, zone=zone, name=name).run
 
         from carbon_orchestrator.scaler.actuator import DryRun
 

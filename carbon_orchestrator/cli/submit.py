@@ -10,7 +10,13 @@ from cyclopts import Parameter
 
 from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.faults import DONE, USAGE, Failure
-from carbon_orchestrator.cli.gateway_options import DEFAULT_URL, ApiKeyFile, Url, gateway_client
+from carbon_orchestrator.cli.gateway_options import (
+    DEFAULT_URL,
+    ApiKeyFile,
+    Url,
+    gateway_client,
+    job_path,
+)
 from carbon_orchestrator.cli.job_text import plan_facts
 from carbon_orchestrator.cli.output import Json
 from carbon_orchestrator.durations import seconds
@@ -19,6 +25,11 @@ from carbon_orchestrator.events import Urgency
 if TYPE_CHECKING:
     from carbon_orchestrator import Job, SyncClient
 
+#: What another job has of one that it is like. A deadline was that one's.
+_ASKED = (
+    *("type", "urgency", "payload", "expected_duration", "project", "labels", "timeout"),
+    *("max_attempts", "interruptible", "zones"),
+)
 _MOST_PAYLOAD = 16 << 20
 #: A gateway that restarts while a job is followed is waited for.
 _WAIT_PATIENCE = 60.0
@@ -39,6 +50,7 @@ def submit(
     interruptible: Annotated[bool, Parameter(negative="")] = False,
     zone: Annotated[list[str] | None, Parameter(negative="")] = None,
     idempotency_key: str | None = None,
+    like: str | None = None,
     file: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     wait: Annotated[bool, Parameter(negative="")] = False,
@@ -79,6 +91,8 @@ def submit(
     idempotency_key
         Submitting twice under one key gives one job. With --file, each job gets it with its
         place in the file, so that the same file can be sent again after an interruption.
+    like
+        The id of a job to submit again, as it was but for its deadline and what is given besides.
     file
         Many jobs: a JSON array, or JSON objects one a line (- for standard input), each with the
         fields of the HTTP interface, such as {"type": "training", "deadline": "6h"}.
@@ -105,8 +119,10 @@ def submit(
         "zones": zone,
     }
     given = {name: value for name, value in job.items() if value is not None}
-    if (job_type is None) == (file is None):
-        raise Failure("name the TYPE of one job, or a --file of many (one of both)", USAGE)
+    if (job_type is None and like is None) == (file is None):
+        raise Failure(
+            "name the TYPE of one job, one to submit another --like, or a --file of many", USAGE
+        )
     client = gateway_client(url, api_key_file, **({"patience": _WAIT_PATIENCE} if wait else {}))
     if file is not None:
         from carbon_orchestrator.cli.bulk_submit import submit_file
@@ -115,10 +131,19 @@ def submit(
             option = "dry-run" if dry_run else min(given).removesuffix("s").replace("_", "-")
             raise Failure(f"--{option} is of one job: with --file, each has its own fields", USAGE)
         return submit_file(client, file, idempotency_key, patience if wait else None, json)
-    assert job_type is not None
+    if like is not None:
+        given = _again(client, like) | given
+    job_type = job_type or given["type"]
+    given.pop("type", None)
     if dry_run:
         return _plan(client, {"type": job_type, **given}, json)
     return _one(client, job_type, given, idempotency_key, patience if wait else None, json)
+
+
+def _again(client: SyncClient, job_id: str) -> dict[str, Any]:
+    """What was asked for, of a job on record."""
+    shown = client.get(job_path(job_id))
+    return {name: shown[name] for name in _ASKED if shown[name]}
 
 
 def _plan(client: SyncClient, job: dict[str, Any], json: bool) -> int:

@@ -111,6 +111,10 @@ class Job(JobSummary, kw_only=True):
     payload: dict[str, Any]
     labels: dict[str, str]
     interruptible: bool
+    expected_duration: Annotated[float | None, Meta(description="seconds, as submitted")]
+    timeout: Annotated[float | None, Meta(description="seconds, of one attempt")]
+    max_attempts: int | None
+    zones: Annotated[list[str], Meta(description="where it may run; none: the home zone")]
     replans: int
     failures: int
     segments: int

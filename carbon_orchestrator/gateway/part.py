@@ -22,7 +22,7 @@ from carbon_orchestrator.gateway.projects import Projects
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.room import Room
 from carbon_orchestrator.gateway.running import Running
-from carbon_orchestrator.gateway.submitting import Submitting
+from carbon_orchestrator.gateway.traced_submitting import submitting_of
 from carbon_orchestrator.letters import Letters
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import WORKER
@@ -50,7 +50,7 @@ class Part:
         self.listing = Listing(asking, topology, self.running)
         self.logs = Logs(runtime, asking, self.jobs)
         room = Room(self.reading, self._held, limits.max_waiting)
-        self.submitting = Submitting(runtime, self.reading, committer, room)
+        self.submitting = submitting_of(runtime, self.reading, committer, room)
         self.pools = Pools(runtime, self.reading)
         self.overview = Overview(runtime, grids, self.pools)
         # The gateway may not write what it does not make: neither intensities nor results.

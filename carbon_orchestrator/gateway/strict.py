@@ -13,6 +13,8 @@ import msgspec
 from carbon_orchestrator.events import JobSubmitted, Urgency
 
 _DEEPEST = 64
+#: Everything but the payload, bytes: with all labels there may be, a third of it.
+_MOST_BESIDE = 64 << 10
 _OURS = ("job_id", "submitted_at")
 _URGENCIES = ", ".join(get_args(Urgency)[:-1]) + f" or {get_args(Urgency)[-1]}"
 _UNKNOWN = "Object contains unknown field `"
@@ -76,6 +78,8 @@ def _read(body: bytes, decoder: msgspec.json.Decoder[_S], max_payload: int) -> t
         raise Malformed(f"this is not JSON: {error}") from None
     if len(submitted.payload) > max_payload:  # before anybody looks into it
         raise WrongField(f"the payload is over {max_payload} bytes", "payload")
+    if len(body) - len(submitted.payload) > _MOST_BESIDE:
+        raise Malformed(f"all but the payload is over {_MOST_BESIDE} bytes")
     # Ours are null or not there; if they were there, it would not be plain.
     plain = submitted.job_id is None and submitted.submitted_at is None and _plain(body, submitted)
     if plain and (submitted.project != "default" or b'"project"' not in body):

@@ -134,20 +134,17 @@ class Submitting:
             known = await self._recall(
                 [*doubtful, *(_Doubtful.of(job, full) for job in new if job.guarded)], outcomes
             )
-            new = [job for job in new if job.place not in known]
+            doubtful, new = [], [job for job in new if job.place not in known]
             left = max(0, await self._room.left(asking))
             for job in new[left:]:
                 outcomes[job.place] = full
             new = new[:left]
-        else:
-            await self._recall(doubtful, outcomes)
-        if new:
-            self._room.taking(asking, len(new))
-            try:
-                repeated = await self._make(new, outcomes)
-            finally:
-                self._room.taken(asking, len(new))
-            await self._recall(repeated, outcomes)
+        self._room.taking(asking, len(new))  # before anything else is waited for
+        try:
+            repeated = await self._make(new, outcomes) if new else []
+        finally:
+            self._room.taken(asking, len(new))
+        await self._recall([*doubtful, *repeated], outcomes)
 
     def check(self, asked: Asked, asking: Caller) -> Accepted | Refused:
         """What would be made of this, or why nothing; nobody looks whether it came before."""

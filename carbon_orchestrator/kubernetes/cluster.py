@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 import msgspec
 
-from carbon_orchestrator.config import ConfigError
+from carbon_orchestrator.config import ConfigError, Kubernetes
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
-#: Bytes of an answer that are read at most.
-_LARGEST = 1 << 20
+#: Bytes of an answer that are read at most: more than the largest object, 1.5 MiB.
+_LARGEST = 4 << 20
 
 JSON = "application/json"
 MERGE_PATCH = "application/merge-patch+json"
@@ -55,7 +58,8 @@ class Access(msgspec.Struct, frozen=True):
             host = environment.get("KUBERNETES_SERVICE_HOST")
             if not host:
                 raise ConfigError(
-                    "this is no pod of a cluster: give --api-server (and --token-file)"
+                    "this is no pod of a cluster: give --api-server and --token-file, or in the"
+                    " configuration's [kubernetes] api_server and token_file"
                 )
             port = environment.get("KUBERNETES_SERVICE_PORT", "443")
             server = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
@@ -82,34 +86,80 @@ class Cluster:
         except OSError as error:  # ssl.SSLError is one
             raise ConfigError(f"{access.ca_file}: no usable certificates: {error}") from None
 
+    @classmethod
+    def configured(cls, settings: Kubernetes) -> Cluster:
+        """As the configuration says. Raises ConfigError."""
+        token, ca = settings.token_file, settings.ca_file
+        return cls(
+            Access.find(
+                settings.api_server,
+                settings.namespace,
+                None if token is None else Path(token),
+                None if ca is None else Path(ca),
+            )
+        )
+
     async def request(
         self, method: str, path: str, body: Any = None, content_type: str = JSON
     ) -> dict[str, Any]:
         """The JSON object that the server answers. Raises ClusterError."""
+        async with self._answer(method, path, body, content_type, _TIMEOUT) as response:
+            return _object(await _read(response))
+
+    async def stream(self, path: str, silence: float) -> AsyncGenerator[bytes, None]:
+        """The answer to a GET piece by piece, until the server ends it or says nothing for
+        `silence` seconds. Raises ClusterError."""
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silence)
+        async with self._answer("GET", path, None, JSON, patience) as response:
+            async for piece in response.content.iter_any():
+                yield piece
+
+    async def changed(self, collection: str, name: str, version: str, within: float) -> None:
+        """Wait until the object differs from its `version`, `within` seconds at most.
+
+        It tells that there is something to read, and not what. Raises ClusterError: with the
+        status 410 where the version is too old to wait from.
+        """
+        query = {
+            "watch": "true",
+            "fieldSelector": f"metadata.name={name}",
+            "resourceVersion": version,
+            "timeoutSeconds": max(1, math.ceil(within)),
+        }
+        path = f"{collection}?{urlencode(query)}"
+        async with aclosing(self.stream(path, within + 10)) as events:
+            async for _ in events:
+                return
+
+    @asynccontextmanager
+    async def _answer(
+        self, method: str, path: str, body: Any, content_type: str, timeout: aiohttp.ClientTimeout
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
         headers = {"Accept": JSON, **self._authorization()}
         data = None
         if body is not None:
             data, headers["Content-Type"] = msgspec.json.encode(body), content_type
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=_TIMEOUT)
+            # As many connections as there are: each Job that is watched has its own.
+            self._session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         try:
             async with self._session.request(
                 method,
                 self.access.server + path,
                 data=data,
                 headers=headers,
+                timeout=timeout,
                 ssl=self._tls,
                 allow_redirects=False,
             ) as response:
-                raw = await response.content.read(_LARGEST)
-                status = response.status
+                if response.status not in (200, 201, 202):
+                    said = _object(await _read(response))
+                    what = _explained(response.status, method, path.partition("?")[0], said)
+                    raise ClusterError(response.status, what)
+                yield response
         except (aiohttp.ClientError, TimeoutError) as error:
-            what = str(error) or type(error).__name__
+            what = str(getattr(error, "os_error", error)) or type(error).__name__
             raise ClusterError(0, f"the API server cannot be reached: {what}") from None
-        answer = _object(raw)
-        if status in (200, 201):
-            return answer
-        raise ClusterError(status, _explained(status, method, path, answer))
 
     async def aclose(self) -> None:
         if self._session is not None:
@@ -124,6 +174,15 @@ class Cluster:
         except OSError as error:
             raise ClusterError(0, f"{self.access.token_file}: {error.strerror}") from None
         return {"Authorization": f"Bearer {token}"}
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    raw = bytearray()
+    async for piece in response.content.iter_any():
+        raw += piece
+        if len(raw) > _LARGEST:
+            raise ClusterError(0, f"the API server answers with more than {_LARGEST} bytes")
+    return bytes(raw)
 
 
 def _object(raw: bytes) -> dict[str, Any]:

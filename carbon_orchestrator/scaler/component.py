@@ -42,8 +42,8 @@ class _Sized(msgspec.Struct):
 
 
 class ScalerRole:
-    """Sizes the pools of one zone, by default all of the home zone. ConfigError for a zone or
-    pool that is not configured."""
+    """Sizes the pools of one zone, by default all of the home zone. `name`: how it is called on
+    record. ConfigError for a zone or pool that is not configured."""
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class ScalerRole:
         *,
         pools: Sequence[Pool] = (),
         zone: str | None = None,
+        name: str | None = None,
     ) -> None:
         config, topology = runtime.config, runtime.topology
         self.runtime = runtime
@@ -60,7 +61,7 @@ class ScalerRole:
         there = [pool for pool, where in topology.sites if where == self.zone]
         if missing := [pool for pool in pools if pool not in there]:
             raise ConfigError(f"there is no pool {site(missing[0], self.zone)!r}")
-        self.name = runtime.consumer_name(SOURCE)
+        self.name = name or runtime.consumer_name(SOURCE)
         self._committer = runtime.committer()
         chosen = list(pools) or there
         self._pools = {

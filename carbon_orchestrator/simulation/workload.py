@@ -93,7 +93,7 @@ def in_order(jobs: Sequence[Job]) -> list[Job]:
 
 
 #: Generated jobs: share, slack (hours), whether they may be suspended.
-_MIX: tuple[tuple[Urgency, float, float | None, bool], ...] = (
+MIX: tuple[tuple[Urgency, float, float | None, bool], ...] = (
     ("urgent", 0.2, None, False),
     ("normal", 0.4, 6.0, False),
     ("flexible", 0.2, 24.0, False),
@@ -117,10 +117,10 @@ def generated(count: int, start: int, end: int, options: Options, seed: int = 0)
     submitted = np.sort(random.integers(start, last, count)) // 1000 * 1000
     minutes = np.clip(random.lognormal(np.log(_MEDIAN_H * 60), _SPREAD, count), 1, _LONGEST_H * 60)
     watts = random.uniform(50, 400, count)
-    kinds = random.choice(len(_MIX), count, p=[share for _, share, _, _ in _MIX])
+    kinds = random.choice(len(MIX), count, p=[share for _, share, _, _ in MIX])
     jobs = []
     for number in range(count):
-        urgency, _, slack, interruptible = _MIX[kinds[number]]
+        urgency, _, slack, interruptible = MIX[kinds[number]]
         length_ms = round(float(minutes[number])) * 60_000
         power = float(watts[number])
         at = int(submitted[number])

@@ -38,6 +38,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     done: bool = False  # it reached its end, perhaps after it was told to stop
     exit_code: int | None = None  # of a command; -N: killed by signal N
     cpu_ms: float = 0.0  # user and system time of everything that ran for the attempt
+    reserved_ms: float = 0.0  # CPU time set aside for it elsewhere, where what it used is not seen
     applied: tuple[str, ...] = ()
     limitations: tuple[str, ...] = ()
 

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import anyio
 import msgspec
@@ -22,14 +21,15 @@ from carbon_orchestrator.signal.intensities import Intensities, young
 from carbon_orchestrator.topology import CODEC, WORKER, site
 from carbon_orchestrator.worker.attempt import Halt
 from carbon_orchestrator.worker.attempts import TAKEOVER_FIELDS, Attempt, Attempts, takeover
+from carbon_orchestrator.worker.bench import Bench
 from carbon_orchestrator.worker.burnt import Grid
 from carbon_orchestrator.worker.energy import EnergyMeter
-from carbon_orchestrator.worker.execution import Execution, Executor
+from carbon_orchestrator.worker.execution import Execution
 from carbon_orchestrator.worker.guardian import Guardian
 from carbon_orchestrator.worker.leftovers import clear
 from carbon_orchestrator.worker.segments import FIRST, SEGMENTS_FIELDS, Segments
-from carbon_orchestrator.worker.slots import Slots
 from carbon_orchestrator.worker.telling import Tellings
+from carbon_orchestrator.worker.traced_execution import executor_of
 from streams.commit import Transaction
 from streams.consumer import begin, bury_faults, dead_letter
 from streams.errors import CommitUnknown, is_missing_group, is_transient
@@ -44,14 +44,6 @@ log = structlog.get_logger(__name__)
 
 #: Seconds between tries to record an end, besides the committer's own patience.
 _COMMIT_WAITS = (1.0, 2.0, 4.0, 8.0, *(10.0,) * 15)
-
-
-class Bench(NamedTuple):
-    """What the partitions share that one worker process serves."""
-
-    name: str
-    slots: Slots
-    executor: Executor
 
 
 class _Running(msgspec.Struct):
@@ -92,10 +84,11 @@ class WorkerRole:
         if bench is None:
             bench = Bench(
                 runtime.consumer_name(f"worker-{site(pool, away)}"),
-                Slots(self.slots),
-                Executor(config, pool, guardian, data_dir, meter),
+                self.slots,
+                executor_of(config, pool, guardian, data_dir, meter),
             )
-        self.name, self._slots, self.executor = bench
+        self._bench = bench
+        self.name, self._slots, self.executor = bench.name, bench.slots, bench.executor
         self._held = 0  # slots taken for what is about to be delivered
         self.attempts = Attempts(topology, config, pool, self.name, self._slots.total)
         bands = Bands.of(config.threshold)
@@ -122,11 +115,14 @@ class WorkerRole:
     async def run(self) -> None:
         """Work until stopped; then let running jobs end, within the drain time."""
         await self.runtime.announce(WORKER, self.name, self._committer)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.table.run, self.runtime.stop)
-            tasks.start_soon(self._heartbeats)
-            tasks.start_soon(self._tellings.run)
-            tasks.start_soon(self._work)
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self.table.run, self.runtime.stop)
+                tasks.start_soon(self._heartbeats)
+                tasks.start_soon(self._tellings.run)
+                tasks.start_soon(self._work)
+        finally:
+            await self._bench.leave()
         try:
             with anyio.fail_after(5):
                 await self._reader.zrem(self._offers, self._offer)

@@ -3,6 +3,8 @@
 - "rapl-cpu-share": the CPU packages' energy counters over the run, the job's share being its
   part of the machine's busy CPU time. Energy of idle cores is so shared out too.
 - "cpu-time-model": the job's CPU time x PowerModel.cpu_watts, where RAPL cannot be read.
+- "cpu-request-model": the CPU time that was set aside for a pod x PowerModel.cpu_watts, as what it
+  used of it, on another machine, is not seen.
 - "+nvml": the energy counters of the GPUs that the job's type names, on top of either.
 
 Millijoules (mJ) throughout: milliseconds x watts, so no factor. PUE multiplies the sum.
@@ -25,6 +27,7 @@ from carbon_orchestrator.worker.rapl import POWERCAP, PROC_STAT, Rapl, Sample
 log = structlog.get_logger(__name__)
 
 MODEL = "cpu-time-model"
+REQUESTED = "cpu-request-model"
 RAPL_SHARE = "rapl-cpu-share"
 NVML = "nvml"
 GPU_UNMEASURED = "gpu-unmeasured"
@@ -34,6 +37,8 @@ GPU_UNMEASURED = "gpu-unmeasured"
 RAPL_UNCERTAINTY = 0.25
 # NVML's documentation of power readings: "accurate to within +/- 5 percent".
 NVML_UNCERTAINTY = 0.05
+# What is requested may lie idle, or be exceeded up to a limit: it tells no more than the size.
+REQUESTED_UNCERTAINTY = 1.0
 # A GPU job without its GPUs' energy: the figure is a lower bound, anything may be missing.
 UNMEASURED_UNCERTAINTY = 1.0
 
@@ -237,6 +242,14 @@ class EnergyMeter:
                     msgspec.structs.replace(p, uncertainty=UNMEASURED_UNCERTAINTY) for p in parts
                 ]
                 parts.append(Part(0.0, GPU_UNMEASURED, UNMEASURED_UNCERTAINTY))
+        return combine(parts, self._power.pue)
+
+    def requested(self, reserved_ms: float, gpus: bool) -> Energy:
+        """Of a pod for which so much CPU time was set aside, and perhaps GPUs, elsewhere."""
+        mj = cpu_model_mj(reserved_ms, self._power.cpu_watts)
+        parts = [Part(mj, REQUESTED, REQUESTED_UNCERTAINTY)]
+        if gpus:
+            parts.append(Part(0.0, GPU_UNMEASURED, UNMEASURED_UNCERTAINTY))
         return combine(parts, self._power.pue)
 
     def refresh(self) -> None:

@@ -9,11 +9,11 @@ from carbon_orchestrator.events import Pool
 from carbon_orchestrator.partitions import part
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import site
-from carbon_orchestrator.worker.component import Bench, WorkerRole
+from carbon_orchestrator.worker.bench import Bench
+from carbon_orchestrator.worker.component import WorkerRole
 from carbon_orchestrator.worker.energy import EnergyMeter
-from carbon_orchestrator.worker.execution import Executor
 from carbon_orchestrator.worker.guardian import Guardian
-from carbon_orchestrator.worker.slots import Slots
+from carbon_orchestrator.worker.traced_execution import executor_of
 
 
 def workers(
@@ -33,7 +33,8 @@ def workers(
         return [WorkerRole(runtime, pool, data_dir, guardian, slots=total, meter=meter, zone=zone)]
     away = "" if zone is None or zone == config.zone else zone
     name = runtime.consumer_name(f"worker-{site(pool, away)}")
-    bench = Bench(name, Slots(total), Executor(config, pool, guardian, data_dir, meter))
+    executor = executor_of(config, pool, guardian, data_dir, meter)
+    bench = Bench(name, total, executor, partitions)
     turn = zlib.crc32(name.encode())
     return [
         WorkerRole(

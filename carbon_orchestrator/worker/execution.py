@@ -17,6 +17,8 @@ import structlog
 from carbon_orchestrator.config import Config, ConfigError, JobType, command_line
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Pool, Spec
+from carbon_orchestrator.kubernetes import job_template
+from carbon_orchestrator.kubernetes.cluster import Cluster
 from carbon_orchestrator.worker.attempt import Ended, Halt
 from carbon_orchestrator.worker.callable import PythonHandler, one_line
 from carbon_orchestrator.worker.command import base_environment, run_command
@@ -25,6 +27,7 @@ from carbon_orchestrator.worker.context import JobContext
 from carbon_orchestrator.worker.energy import Energy, EnergyMeter
 from carbon_orchestrator.worker.guardian import Guardian
 from carbon_orchestrator.worker.output import OutputTail
+from carbon_orchestrator.worker.pod import run_pod
 from carbon_orchestrator.worker.telling import Telling
 
 log = structlog.get_logger(__name__)
@@ -32,6 +35,7 @@ log = structlog.get_logger(__name__)
 Outcome = Literal["completed", "failed", "cancelled", "suspended", "timeout", "interrupted"]
 
 _PLAIN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}")
+_GPUS_UNSEEN = ("GPUs of its pod not measured",)
 _REFRESH = 60.0  # seconds; energy counters wrap after many minutes at the soonest
 
 
@@ -59,7 +63,7 @@ class Interrupted(asyncio.CancelledError):
 
 
 class _Type(msgspec.Struct, frozen=True):
-    """A job type, resolved: `argv` or `handler`."""
+    """A job type, resolved: `argv`, `handler` or `template`."""
 
     timeout: float
     grace: float
@@ -67,6 +71,7 @@ class _Type(msgspec.Struct, frozen=True):
     environment: dict[str, str]
     argv: list[str]
     handler: PythonHandler | None
+    template: job_template.Template | None
     limitations: tuple[str, ...]
     confinement: Confinement | None
 
@@ -99,7 +104,10 @@ class Executor:
         self._directories = (data_dir / "checkpoints").absolute()
         self._tail = config.limits.output_tail
         self.meter = meter if meter is not None else meter_of(config)
+        self.deployment = config.namespace
         self._types = {name: self._resolve(name, kind) for name, kind in config.types.items()}
+        in_pods = any(kind.template is not None for kind in self._types.values())
+        self.cluster = Cluster.configured(config.kubernetes) if in_pods else None
         self._running = 0
         self._refresh: asyncio.TimerHandle | None = None
         log.info(
@@ -108,6 +116,7 @@ class Executor:
 
     def _resolve(self, name: str, job_type: JobType) -> _Type:
         handler: PythonHandler | None = None
+        template: job_template.Template | None = None
         argv: list[str] = []
         if job_type.python is not None:
             placement = self._placement
@@ -117,20 +126,29 @@ class Executor:
                 )
             except ConfigError as error:
                 raise ConfigError(f"types.{name}.python: {error}") from error
+        elif job_type.kubernetes is not None:
+            try:
+                template = job_template.load(Path(job_type.kubernetes))
+            except ConfigError as error:
+                raise ConfigError(f"types.{name}.kubernetes: {error}") from None
         else:
             argv = command_line(job_type)
         confinement = confinement_of(f"types.{name}", job_type, self._directories)
         own: dict[str, str] = {}
         if confinement is not None and (identity := confinement.identity) is not None:
             own = {"HOME": identity.home, "USER": identity.name, "LOGNAME": identity.name}
+        inherited = {} if template is not None else base_environment(os.environ)
         return _Type(
             seconds(job_type.timeout),
             seconds(job_type.grace),
             tuple(job_type.gpus),
-            {**base_environment(os.environ), **own, **job_type.env},
+            {**inherited, **own, **job_type.env},
             argv,
             handler,
-            self.meter.limitations(job_type.gpus),
+            template,
+            _GPUS_UNSEEN
+            if template is not None and template.gpus
+            else (self.meter.limitations(job_type.gpus)),
             confinement,
         )
 
@@ -169,7 +187,9 @@ class Executor:
         reading = self.meter.begin(kind.gpus)
         self._enter()
         try:
-            if kind.handler is not None:
+            if kind.template is not None:
+                ended = await self._pod(kind, kind.template, spec, attempt, fence, halt, telling)
+            elif kind.handler is not None:
                 ended = await self._call(kind, kind.handler, spec, attempt, fence, halt, telling)
             else:
                 ended = await self._command(kind, spec, attempt, fence, halt, telling)
@@ -179,6 +199,8 @@ class Executor:
         finally:
             self._leave()
         energy = self.meter.end(reading, ended.cpu_ms)
+        if kind.template is not None:  # it ran elsewhere
+            energy = self.meter.requested(ended.reserved_ms, kind.template.gpus)
         outcome, why = _outcome(ended, halt)
         if outcome == "timeout":
             why = f"timed out after {kind.timeout if spec.timeout is None else spec.timeout:g} s"
@@ -197,6 +219,11 @@ class Executor:
         except OSError:
             await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
+    async def aclose(self) -> None:
+        """When nothing runs any more."""
+        if self.cluster is not None:
+            await self.cluster.aclose()
+
     async def _command(
         self,
         kind: _Type,
@@ -214,15 +241,9 @@ class Executor:
         except OSError as error:
             return Ended(error=f"cannot make the job's directory: {error}")
         environment = {
-            **kind.environment,
-            "CARBON_JOB_ID": spec.job_id,
-            "CARBON_ATTEMPT": str(attempt),
-            "CARBON_POOL": self._pool,
+            **self._environment(kind, spec, attempt, fence),
             "CARBON_CHECKPOINT_DIR": str(directory),
-            "CARBON_FENCE": fence,
         }
-        if spec.traceparent is not None:
-            environment["TRACEPARENT"] = spec.traceparent
         return await run_command(
             kind.argv,
             bytes(spec.payload),
@@ -238,6 +259,49 @@ class Executor:
             confinement=kind.confinement,
             report=telling.report,
         )
+
+    async def _pod(
+        self,
+        kind: _Type,
+        template: job_template.Template,
+        spec: Spec,
+        attempt: int,
+        fence: str,
+        halt: Halt,
+        telling: Telling,
+    ) -> Ended:
+        assert self.cluster is not None
+        return await run_pod(
+            self.cluster,
+            template,
+            job_template.Attempt(
+                job_id=spec.job_id,
+                number=attempt,
+                type=spec.type,
+                pool=self._pool,
+                project=spec.project,
+                deployment=self.deployment,
+                timeout=kind.timeout if spec.timeout is None else spec.timeout,
+                grace=kind.grace,
+                environment=self._environment(kind, spec, attempt, fence),
+            ),
+            bytes(spec.payload),
+            telling.output,
+            cancel=halt,
+            report=telling.report,
+        )
+
+    def _environment(self, kind: _Type, spec: Spec, attempt: int, fence: str) -> dict[str, str]:
+        environment = {
+            **kind.environment,
+            "CARBON_JOB_ID": spec.job_id,
+            "CARBON_ATTEMPT": str(attempt),
+            "CARBON_POOL": self._pool,
+            "CARBON_FENCE": fence,
+        }
+        if spec.traceparent is not None:
+            environment["TRACEPARENT"] = spec.traceparent
+        return environment
 
     async def _call(
         self,

@@ -25,10 +25,17 @@ _HERE = Path(__file__).parent
 expect.set_options(timeout=15_000)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # so that it ends after the shuffling
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """These tests one after another, so that one process has them all, and the only browser."""
     for item in items:
         if _HERE in item.path.parents:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+    yield
+    ours = [item for item in items if _HERE in item.path.parents]
+    if ours:
+        begin = items.index(ours[0])
+        items[begin:] = [*ours, *(item for item in items[begin:] if item not in ours)]
 
 
 @pytest.fixture(scope="session")

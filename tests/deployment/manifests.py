@@ -29,9 +29,6 @@ Object = Mapping[str, Any]
 @cache
 def built(overlay: str) -> tuple[Object, ...]:
     """All objects of an overlay. Skips where there is no kubectl."""
-    program = shutil.which("kubectl")
-    if program is None:
-        pytest.skip("kubectl is not on PATH: no overlay can be built")
     overlay, *components = overlay.split(" + ")
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(ROOT / "k8s", Path(folder, "k8s"))
@@ -40,9 +37,17 @@ def built(overlay: str) -> tuple[Object, ...]:
             "components": [f"k8s/components/{each}" for each in components],
         }
         Path(folder, "kustomization.yaml").write_text(yaml.dump(whole))
-        made = subprocess.run(
-            [program, "kustomize", folder], capture_output=True, text=True, timeout=60
-        )
+        return kustomized(Path(folder))
+
+
+def kustomized(folder: Path) -> tuple[Object, ...]:
+    """What kubectl builds of a folder. Skips where there is none."""
+    program = shutil.which("kubectl")
+    if program is None:
+        pytest.skip("kubectl is not on PATH: no overlay can be built")
+    made = subprocess.run(
+        [program, "kustomize", str(folder)], capture_output=True, text=True, timeout=60
+    )
     assert made.returncode == 0, made.stderr
     assert not made.stderr, made.stderr
     return tuple(yaml.load_all(made.stdout, yaml.CSafeLoader))

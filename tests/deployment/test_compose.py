@@ -71,7 +71,7 @@ class Composed:
     def _directory(self, name: str) -> Path:
         """What is mounted on /data; one for all who mount the same."""
         (volume,) = compose()["services"][name].get("volumes", [f"{name}:/data"])
-        source, target, *_ = volume.split(":")
+        source, target, *_ = str(volume).split(":")
         assert target == "/data"
         directory = self.home / source
         directory.mkdir(exist_ok=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +14,11 @@ import redis
 from manifests import (
     BASE,
     OVERLAYS,
+    ROOT,
     configuration,
     container,
     environment,
+    kustomized,
     name_of,
     named,
     of_kind,
@@ -77,6 +81,19 @@ def test_the_program_understands_every_command(
             assert f"worker-{bound['pool']}" == name
         if name == "scaler":
             assert bound["actuator"] == "kubernetes"
+
+
+@every_overlay
+def test_pods_are_what_the_image_is_made_for(overlay: str) -> None:
+    file = (ROOT / "Dockerfile").read_text()
+    ((uid, gid),) = re.findall(r"^USER (\d+):(\d+)$", file, re.M)
+    (data,) = re.findall(r"CARBON_DATA_DIR=(\S+)", file)
+    for role in roles(overlay).values():
+        context = pod(role)["securityContext"]
+        assert (context["runAsUser"], context["runAsGroup"]) == (int(uid), int(gid))
+        assert context["fsGroup"] == int(gid), "or it could not write to its volumes"
+        assert environment(role)["CARBON_DATA_DIR"] == data
+    assert f"useradd --uid {uid}" in file
 
 
 @every_overlay
@@ -168,6 +185,41 @@ def test_keda_keeps_the_same_limits(loaded: Callable[[str], Config]) -> None:
         assert trigger["metadata"]["url"].endswith(f":8000/pools/{pool}/demand")
         assert trigger["metadata"]["valueLocation"] == "workers"
         assert float(trigger["metadata"]["targetValue"]) == 1
+
+
+JOB = """
+apiVersion: batch/v1
+kind: Job
+spec:
+  template:
+    spec:
+      containers:
+        - name: train
+          image: registry.example.org/team/train:1
+"""
+
+
+def test_the_overlay_of_the_documentation_is_one(tmp_path: Path) -> None:
+    page = (ROOT / "docs/kubernetes.md").read_text()
+    (overlay,) = re.findall(
+        r"```yaml\n# k8s/overlays/mine/kustomization.yaml\n(.*?)```", page, re.S
+    )
+    (more,) = re.findall(r"```toml\n# k8s/overlays/mine/carbon.toml.*?\n(.*?)```", page, re.S)
+    shutil.copytree(ROOT / "k8s", tmp_path / "k8s")
+    mine = tmp_path / "k8s/overlays/mine"
+    mine.mkdir()
+    (mine / "kustomization.yaml").write_text(overlay)
+    (mine / "carbon.toml").write_text((ROOT / "k8s/base/carbon.toml").read_text() + more)
+    (mine / "train.yaml").write_text(JOB)
+    objects = kustomized(mine)
+    assert {"ScaledObject", "PersistentVolumeClaim"} <= {each["kind"] for each in objects}
+    (files,) = (each["data"] for each in objects if each["kind"] == "ConfigMap")
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    config = load(tmp_path / "carbon.toml")
+    namespaces = {name_of(each) for each in objects if each["kind"] == "Namespace"}
+    assert config.kubernetes.namespace in namespaces
+    assert config.types["train"].kubernetes == str(tmp_path / "train.yaml")
 
 
 @pytest.fixture(scope="module")

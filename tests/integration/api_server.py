@@ -59,17 +59,22 @@ class ApiServer:
         self.version += 1
         self.lease_version += 1
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         method, path = request.method, request.path
         self.requests.append((method, path))
         if request.headers.get("Authorization") != f"Bearer {self.token}":
-            return _status(401, "Unauthorized")
+            return refusal(401, "Unauthorized")
         if request.headers.get("Accept") != "application/json":
-            return self._fault("Accept must be application/json")
+            return self.fault("Accept must be application/json")
+        return await self.serve(request)
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Answer somebody who is known."""
+        method, path = request.method, request.path
         if (method, path) not in self.allowed:
-            return _status(403, f'"{path}" is forbidden: User "scaler" cannot {method}')
+            return refusal(403, f'"{path}" is forbidden: User "scaler" cannot {method}')
         if path.startswith(LEASES) and path.rpartition("/")[2] not in self.leases:
-            return _status(404, "not found")
+            return refusal(404, "not found")
         self.meanwhile(method, path)
         body = await request.read()
         kind = request.headers.get("Content-Type", "") if body else ""
@@ -80,17 +85,17 @@ class ApiServer:
     def _scale(self, method: str, name: str, kind: str, body: bytes) -> web.Response:
         if method == "PATCH":
             if kind != "application/merge-patch+json":
-                return self._fault(f"a merge patch is not {kind}")
+                return self.fault(f"a merge patch is not {kind}")
             patch = msgspec.json.decode(body)
             if set(patch) != {"metadata", "spec"} or set(patch["spec"]) != {"replicas"}:
-                return self._fault(f"the patch is for more than replicas: {patch}")
+                return self.fault(f"the patch is for more than replicas: {patch}")
             if set(patch["metadata"]) != {"resourceVersion"}:
-                return self._fault(f"the patch is for metadata: {patch}")
+                return self.fault(f"the patch is for metadata: {patch}")
             if patch["metadata"]["resourceVersion"] != str(self.version):
-                return _status(409, "the object has been modified")
+                return refusal(409, "the object has been modified")
             size = patch["spec"]["replicas"]
             if type(size) is not int or size < 0:
-                return self._fault(f"no number of replicas: {size!r}")
+                return self.fault(f"no number of replicas: {size!r}")
             self.sizes[name] = size
             self.version += 1
         # The API leaves a zero out.
@@ -115,24 +120,24 @@ class ApiServer:
         if method == "GET":
             return web.json_response(lease)
         if kind != "application/json":
-            return self._fault(f"a Lease is not {kind}")
+            return self.fault(f"a Lease is not {kind}")
         new = msgspec.json.decode(body)
         if new.get("kind") != "Lease" or new["metadata"]["name"] != name:
-            return self._fault(f"an update is of the whole object: {new}")
+            return self.fault(f"an update is of the whole object: {new}")
         if new["metadata"].get("resourceVersion") != str(self.lease_version):
-            return _status(409, "the object has been modified")
+            return refusal(409, "the object has been modified")
         fault = _wrong_lease(new["spec"])
         if fault:
-            return self._fault(fault)
+            return self.fault(fault)
         self.leases[name] = new["spec"]
         self.lease_version += 1
         return web.json_response(
             {**new, "metadata": {**new["metadata"], "resourceVersion": str(self.lease_version)}}
         )
 
-    def _fault(self, what: str) -> web.Response:
+    def fault(self, what: str) -> web.Response:
         self.faults.append(what)
-        return _status(400, what)
+        return refusal(400, what)
 
 
 class LeaseSpec(msgspec.Struct, forbid_unknown_fields=True):
@@ -156,7 +161,7 @@ def _wrong_lease(spec: dict[str, Any]) -> str:
     return "" if read.leaseDurationSeconds > 0 else "leaseDurationSeconds must be above 0"
 
 
-def _status(code: int, message: str) -> web.Response:
+def refusal(code: int, message: str) -> web.Response:
     return web.json_response(
         {"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message},
         status=code,

@@ -12,8 +12,8 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -49,18 +49,29 @@ class Cli:
         self.url, self.redis_url = url, redis_url
 
     def __call__(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """In this process: the many starts of the program would take most of the time."""
+        given, out, error = (io.TextIOWrapper(io.BytesIO(), "utf-8") for _ in range(3))
+        given.write(stdin)
+        given.seek(0)
+        with pytest.MonkeyPatch.context() as patch:
+            for name, stream in (("stdin", given), ("stdout", out), ("stderr", error)):
+                patch.setattr(sys, name, stream)
+            status = status_of(arguments)
+        out.seek(0)
+        error.seek(0)
+        return subprocess.CompletedProcess(arguments, status, out.read(), error.read())
+
+    def program(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """In a process of its own, as people start it."""
         command = [sys.executable, "-m", "carbon_orchestrator", *arguments]
-        done = subprocess.run(
-            command, cwd=ROOT, input=stdin, capture_output=True, text=True, timeout=40
-        )
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=40)
         assert "Traceback" not in done.stderr, done.stderr
         return done
 
     def json(self, *arguments: str, status: int = 0) -> Any:
-        """In this process: the many starts of the program would take most of the time."""
-        with redirect_stdout(io.StringIO()) as out:
-            assert status_of([*arguments, "--json"]) == status
-        return json.loads(out.getvalue())
+        done = self(*arguments, "--json")
+        assert done.returncode == status, done.stderr
+        return json.loads(done.stdout)
 
     def submitted(self, *arguments: str) -> str:
         done = self("submit", *arguments)
@@ -79,10 +90,10 @@ class Cli:
         return Redis.from_url(self.redis_url)
 
 
-def status_of(arguments: list[str]) -> int:
+def status_of(arguments: Sequence[str]) -> int:
     """Runs the command line in this process."""
     try:
-        return told(app, arguments)
+        return told(app, list(arguments))
     except SystemExit as end:
         return int(end.code or 0)
 

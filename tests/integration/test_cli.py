@@ -22,7 +22,7 @@ def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
 
 
 def test_submit_wait_tells_each_step_and_what_it_cost(cli: Cli) -> None:
-    done = cli("submit", "hello", "--wait", "--wait-timeout", "30s")
+    done = cli.program("submit", "hello", "--wait", "--wait-timeout", "30s")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert len(lines[0].split()) == 1, "the id stands alone"
@@ -35,7 +35,7 @@ def test_submit_wait_tells_each_step_and_what_it_cost(cli: Cli) -> None:
 
 
 def test_a_failed_job_gives_status_1_and_its_output_cannot_touch_the_terminal(cli: Cli) -> None:
-    done = cli("submit", "broken", "--urgency", "urgent", "--wait", "--wait-timeout", "30s")
+    done = cli.program("submit", "broken", "--urgency", "urgent", "--wait", "--wait-timeout", "30s")
     assert done.returncode == 1
     assert "\x1b" not in done.stdout
     assert r"\x1b[31mboom" in done.stdout
@@ -62,6 +62,27 @@ def test_what_is_submitted_arrives_as_it_was_given(cli: Cli, tmp_path: Path) -> 
     assert all(word in shown for word in ("a=1, b=x=y", "cpu-time-model", "± 50 %", "Timeline"))
 
 
+def test_a_job_is_submitted_again_as_it_was_but_for_what_is_given(cli: Cli) -> None:
+    options = ["--urgency", "urgent", "--project", "vision", "--label", "a=1", "--timeout", "1m"]
+    options += ["--max-attempts", "2", "--expected-duration", "5s", "--payload", '{"n": 1}']
+    first = cli.submitted("hello", *options, "--deadline", "6h", "--interruptible")
+    again = cli.submitted("--like", first, "--project", "search")
+    before, after = cli.json("job", first), cli.json("job", again)
+    assert again != first
+    assert (before["project"], after["project"]) == ("vision", "search")
+    assert before["deadline"] is not None
+    assert after["deadline"] is None
+    same = ["type", "urgency", "labels", "timeout", "max_attempts", "expected_duration"]
+    for name in (*same, "payload", "interruptible", "zones"):
+        assert after[name] == before[name], name
+    failing = cli.submitted("broken", "--like", first, "--payload", "{}", "--max-attempts", "1")
+    other = cli.json("job", failing)
+    assert (other["type"], other["payload"], other["labels"]) == ("broken", {}, {"a": "1"})
+    until(lambda: cli.state(failing) == "failed")
+    assert f"carbon-orchestrator submit --like {failing}" in cli("job", failing).stderr
+    assert cli("submit", "--like", "none-such-0").returncode == 1
+
+
 def test_one_idempotency_key_is_one_job(cli: Cli) -> None:
     options = ["--urgency", "urgent", "--idempotency-key", "once"]
     first = cli.submitted("hello", *options)
@@ -78,13 +99,13 @@ def test_mistakes_are_one_line_and_status_2(cli: Cli, capsys: pytest.CaptureFixt
         (["submit", "hello", "--payload", "@/no/such/file"], "No such file"),
         (["submit", "hello", "--label", "x"], "NAME=VALUE"),
         (["submit", "hello", "--deadline", "soon"], "deadline"),
+        (["submit", "--like", "a-0", "--file", "jobs.ndjson"], "--file"),
         (["jobs", "--state", "lost"], "lost"),
         (["report", "--by", "mood"], "project"),
         (["dead-letters", "drop", "--all"], "--yes"),
         (["dead-letters", "retry"], "--all"),
         (["dead-letters", "show", "x"], "no dead letter's id"),
     ):
-        # In this process: ten starts of the program would take seconds.
         assert status_of(arguments) == 2, arguments
         out, error = capsys.readouterr()
         assert word in error

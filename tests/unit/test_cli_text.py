@@ -17,6 +17,7 @@ from carbon_orchestrator.cli.charts import Bar, Bounds, bars, chart, sparkline
 from carbon_orchestrator.cli.event_text import line
 from carbon_orchestrator.cli.faults import Failure
 from carbon_orchestrator.cli.grid_time import GridTime
+from carbon_orchestrator.cli.output import fitting
 from carbon_orchestrator.cli.watch_view import Seen, lines
 from carbon_orchestrator.client.live import Event
 from carbon_orchestrator.clock import parse_time, rfc3339
@@ -44,6 +45,18 @@ def test_a_band_that_is_left_later_is_still_that_band_and_a_fast_clock_says_how_
     assert "60x (an hour of it takes 1m00s)" in job_text.clock_note({**grid, "band": "low"})
     clock["speed"] = 1
     assert "an hour" not in job_text.clock_note({**grid, "band": "low"})
+
+
+def test_a_narrow_terminal_has_the_columns_that_matter_most_whole() -> None:
+    columns = job_text.JOB_COLUMNS
+
+    def kept(width: int, why: int = 200) -> list[str]:
+        widths = [28, 10, 9, 8, 4, 6, 6, why]
+        return [columns[at].title for at in fitting(columns, widths, width)]
+
+    assert kept(120) == [each.title for each in columns]
+    assert kept(80) == kept(80, why=11) == ["id", "state", "type", "starts", "why"]
+    assert kept(20) == ["id", "state", "type", "why"]
 
 
 # -- charts --------------------------------------------------------------------------------------

@@ -243,6 +243,14 @@ def test_gpus_that_cannot_be_measured_are_named(nothing: Path) -> None:
     assert partly.uncertainty == 1.0
 
 
+def test_what_a_pod_requested_is_an_estimate_and_told_as_one(nothing: Path) -> None:
+    meter = EnergyMeter(POWER, powercap=nothing)
+    energy = meter.requested(1000.0, gpus=False)
+    assert (energy.mj, energy.method, energy.uncertainty) == (12_000, "cpu-request-model", 1.0)
+    assert meter.requested(1000.0, gpus=True).method == "cpu-request-model+gpu-unmeasured"
+    assert meter.requested(0.0, gpus=False).mj == 0
+
+
 def test_a_gpu_lost_during_the_run_is_told(nothing: Path) -> None:
     nvml = Nvml()
     meter = EnergyMeter(POWER, [0], powercap=nothing, nvml=nvml)

@@ -181,3 +181,10 @@ def test_any_bytes_are_a_submission_or_told_what_is_wrong(body: bytes) -> None:
         submission(body, MOST)
     except (Malformed, WrongField) as error:
         assert str(error)  # noqa: PT017 - either is an answer
+
+
+def test_what_is_beside_the_payload_is_bounded_before_it_is_looked_into() -> None:
+    escaped = "\\n" * 40_000
+    with pytest.raises(Malformed, match="all but the payload is over 65536 bytes"):
+        submission(f'{{"type":"a","labels":{{"a":"{escaped}"}}}}'.encode(), MOST)
+    submission(b'{"type":"a"' + b" " * (60 << 10) + b"}", MOST)

@@ -157,8 +157,9 @@ const TONES = { accent: "--accent", warn: "--warn", bad: "--bad", muted: "--mute
 
 function foreground(u, model) {
   clipped(u, (ctx, dpr) => {
-    upright(u, ctx, dpr, { at: model.now, label: "now", tone: "accent" }, 0, [3, 3]);
-    model.lines.forEach((line, i) => upright(u, ctx, dpr, line, i + 1, []));
+    const lines = [{ at: model.now, label: "now", tone: "accent", dash: [3, 3] }, ...model.lines];
+    for (const line of lines) upright(u, ctx, dpr, line);
+    lines.forEach((line, i) => label(u, ctx, dpr, line, i)); // over all lines
     for (const mark of model.marks) {
       const value = valueAt(model.history, model.forecast, model.now, mark.at);
       const { min, max } = u.scales.y;
@@ -167,16 +168,23 @@ function foreground(u, model) {
   });
 }
 
-function upright(u, ctx, dpr, { at, label, tone }, level, dash) {
-  const x = Math.round(u.valToPos(at / 1000, "x", true)) + 0.5;
-  const right = u.bbox.left + u.bbox.width;
-  ctx.strokeStyle = ctx.fillStyle = colour(TONES[tone] ?? "--muted");
+const across = (u, at) => Math.round(u.valToPos(at / 1000, "x", true)) + 0.5;
+
+function upright(u, ctx, dpr, { at, tone, dash = [] }) {
+  const x = across(u, at);
+  ctx.strokeStyle = colour(TONES[tone] ?? "--muted");
   ctx.lineWidth = dpr;
   ctx.setLineDash(dash.map((each) => each * dpr));
   ctx.beginPath();
   ctx.moveTo(x, u.bbox.top);
   ctx.lineTo(x, u.bbox.top + u.bbox.height);
   ctx.stroke();
+}
+
+function label(u, ctx, dpr, { at, label, tone }, level) {
+  const x = across(u, at);
+  const right = u.bbox.left + u.bbox.width;
+  ctx.fillStyle = colour(TONES[tone] ?? "--muted");
   ctx.font = `${11 * dpr}px system-ui, sans-serif`;
   ctx.textBaseline = "top";
   ctx.textAlign = "left";

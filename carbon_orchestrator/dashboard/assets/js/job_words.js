@@ -8,7 +8,7 @@ export function headline(job) {
     case "submitted":
       return ["It waits for the router to decide when and where it runs."];
     case "deferred":
-      return ["It waits, and should start ", plan ?? "later", job.latest_start && ["; at the latest ", when(job.latest_start)], "."];
+      return ["It waits, and should start ", plan ?? "later", latest(job), "."];
     case "suspended":
       return ["It is suspended, and should go on ", plan ?? "later", "."];
     case "dispatched":
@@ -26,6 +26,11 @@ export function headline(job) {
     default:
       return [`It is ${job.state}.`];
   }
+}
+
+function latest(job) {
+  if (!job.latest_start) return null;
+  return job.latest_start === job.planned_start ? ", its latest start" : ["; at the latest ", when(job.latest_start)];
 }
 
 function started(job) {
