@@ -59,19 +59,24 @@ class Feeds:
             several = f"{number}:" if len(sources) > 1 else ""
             self.names += [several + name for name in pages.names]
 
+    @property
+    def tails(self) -> Sequence[Tail]:
+        """One a partition."""
+        return [each.tail for each in self._feeds]
+
     async def run(self, stop: Stop) -> None:
         """Follow the ends of all streams until the stop."""
         async with anyio.create_task_group() as tasks:
-            for each in self._feeds:
-                tasks.start_soon(each.tail.run, stop)
+            for tail in self.tails:
+                tasks.start_soon(tail.run, stop)
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[Listener]:
         """Hear of all that is added after this has begun. Raises what the connections raise."""
         listener = Listener()
         async with AsyncExitStack() as all_of_them:
-            for each in self._feeds:
-                await all_of_them.enter_async_context(each.tail.listen(listener))
+            for tail in self.tails:
+                await all_of_them.enter_async_context(tail.listen(listener))
             yield listener
 
     async def newest(self) -> Position:

@@ -49,8 +49,8 @@ class Part:
         self.jobs = Jobs(runtime, self.reading, committer, self._held, self.running)
         self.listing = Listing(asking, topology, self.running)
         self.logs = Logs(runtime, asking, self.jobs)
-        room = Room(self.reading, self._held, limits.max_waiting)
-        self.submitting = submitting_of(runtime, self.reading, committer, room)
+        self.room = Room(self.reading, self._held, limits.max_waiting)
+        self.submitting = submitting_of(runtime, self.reading, committer, self.room)
         self.pools = Pools(runtime, self.reading)
         self.overview = Overview(runtime, grids, self.pools)
         # The gateway may not write what it does not make: neither intensities nor results.
