@@ -84,7 +84,7 @@ class Role(msgspec.Struct, frozen=True, kw_only=True):
 
 ROLES: dict[str, Role] = {
     "gateway": Role(
-        read=(*_EVERYTHING, *_SECRET),
+        read=(*_EVERYTHING, *_SECRET, *_TOLD),
         append=(*_SUBMISSIONS, "operations", "dispatch.*"),  # the last: dead letters, retried
         change=(*_COMMITS, "job:*", "jobs.in:*", "held:*", "clock"),
         trim=("dead-letters",),

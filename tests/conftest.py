@@ -28,6 +28,7 @@ from streams.keys import Partition
 from streams.testing import PERMANENT, leaked_keys, running_cluster, running_server
 
 PROGRAM = os.environ.get("CARBON_TEST_SERVER")
+PLAIN = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 PERMANENT.extend(topology.PERMANENT)
 
 # A test has a time limit. An example of one has none: its time is up to what else the machine does.
@@ -82,7 +83,10 @@ def own_cluster() -> Iterator[EmbeddedCluster]:
 
 @pytest.fixture(autouse=True)
 def logs_as_they_were() -> Iterator[None]:
-    """Commands that run in this process set up its logs."""
+    """Commands that run in this process set up its logs. Tracebacks are plain: with colours and
+    the values of variables they take most of the time of tests of what goes wrong."""
+    *processors, _ = structlog.get_config()["processors"]
+    structlog.configure(processors=[*processors, PLAIN])
     yield
     structlog.reset_defaults()
 

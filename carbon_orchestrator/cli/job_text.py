@@ -25,7 +25,7 @@ JOB_COLUMNS = (
     Column("pool", spare=2),
     Column("starts", spare=1),
     Column("due", spare=3),
-    Column("why", flexible="crops"),
+    Column("why, or what came of it", flexible="crops"),
 )
 
 
@@ -56,8 +56,12 @@ def job_rows(jobs: Sequence[Mapping[str, Any]], now: str) -> Iterator[list[str]]
             pool_name(pool, zone),
             _briefly(planned, now) if planned else "",
             _briefly(deadline, now) if deadline and waiting else "",
-            why(job.get("reason")),
+            _came_of_it(job) if job["state"] == "completed" else why(job.get("reason")),
         ]
+
+
+def _came_of_it(job: Mapping[str, Any]) -> str:
+    return f"{mass(job['emissions_ug'])} CO2e, {energy(job['energy_mj'])}"
 
 
 def _briefly(time: str, now: str) -> str:

@@ -38,7 +38,7 @@ async def counts(payload: dict[str, Any], context: JobContext) -> str:
     try:
         while not _released(context, "release").exists():
             count.step()
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
     except asyncio.CancelledError:
         if context.suspending():
             count.save()
@@ -54,7 +54,7 @@ def counts_in_a_thread(payload: dict[str, Any], context: JobContext) -> str | No
             count.save()
             return None
         count.step()
-        time.sleep(0.05)
+        time.sleep(0.2)
     return f"{count.began} to {count.steps}"
 
 
@@ -63,5 +63,5 @@ async def finishes(payload: dict[str, Any], context: JobContext) -> str:
     count = _Count(context)
     while not _released(context, "finish").exists():
         count.step()
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.2)
     return f"{count.began} to {count.steps}"

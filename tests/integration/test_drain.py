@@ -25,7 +25,7 @@ SLOW = 90  # seconds that processes may take to come, or to go
 COUNT = """
 n=$(cat count 2>/dev/null || echo 0); began=$n
 trap 'echo $n > count; exit 143' TERM
-while ! [ -e ../../release ]; do n=$((n+1)); echo $n >> ../$CARBON_JOB_ID.journal; sleep 0.1; done
+while ! [ -e ../../release ]; do n=$((n+1)); echo $n >> ../$CARBON_JOB_ID.journal; sleep 0.3; done
 echo "$began to $n"
 """
 #: How many jobs of each kind: those that may be interrupted, and those that finish in the drain.

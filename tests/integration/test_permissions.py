@@ -192,6 +192,7 @@ async def test_every_role_works_as_its_own_user_and_is_denied_nothing(
     await house.reach(unwanted, "cancelled")
     held = await house.post("hold", urgency="urgent")
     await house.reach(held, "running")
+    assert (await house.http("GET", f"/jobs/{held}")).status == 200  # and how far it is
     assert (await house.http("DELETE", f"/jobs/{held}")).status == 202
     await house.reach(held, "cancelled")
     retried = await house.post("broken", urgency="urgent", payload={"until": 2})
@@ -208,7 +209,7 @@ async def test_every_role_works_as_its_own_user_and_is_denied_nothing(
     await house.counted("completed", 4)
     for path in ("/health", "/metrics", "/jobs", "/carbon", "/emissions", "/overview", "/pools"):
         assert (await house.http("GET", path)).status == 200, path
-    for path in ("/carbon/starts", f"/jobs/{paused}/events"):
+    for path in ("/carbon/starts", f"/jobs/{paused}/events", f"/jobs/{paused}/logs"):
         assert (await house.http("GET", path)).status == 200, path
     async with reading(house, "?project=mine") as reader:
         await house.post("quick", urgency="urgent", project="mine")

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from real_cluster import LEASE, ROOT, Namespace
 
+from carbon_orchestrator.clock import GridClock
 from carbon_orchestrator.config import Config
 from carbon_orchestrator.events import PoolScaled
 from carbon_orchestrator.kubernetes.cluster import Access, Cluster
@@ -130,11 +131,14 @@ def orchestrator_config() -> Mapping[str, Any]:
 
 
 @pytest.fixture
-def start(
+async def start(
     orchestrator: Orchestrator, access: Access, tmp_path: Path
-) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+) -> AsyncIterator[Callable[[], subprocess.Popen[bytes]]]:
     """Starts scalers for the orchestrator's pools, and kills those that still run."""
     started: list[subprocess.Popen[bytes]] = []
+    async with connect(orchestrator.redis_url) as client:
+        # No signal sets the clock here.
+        await client.hset(topology(orchestrator).clock, mapping=GridClock().fields())
     config = tmp_path / "carbon.toml"
     config.write_text(f'namespace = "{orchestrator.namespace}"\n{CONFIG}')
     command = [sys.executable, "-m", "carbon_orchestrator", "scaler", "--actuator", "kubernetes"]
@@ -156,9 +160,13 @@ def start(
         each.wait(10)
 
 
+def topology(orchestrator: Orchestrator) -> Topology:
+    return Topology(Partition(orchestrator.namespace))
+
+
 async def changes(orchestrator: Orchestrator) -> list[PoolScaled]:
     """What is on record of sizes, each recomputed."""
-    stream = Topology(Partition(orchestrator.namespace)).scaling
+    stream = topology(orchestrator).scaling
     async with connect(orchestrator.redis_url) as client:
         rows: Any = await client.execute_command("XRANGE", stream, "-", "+")
     events = [
