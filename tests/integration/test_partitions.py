@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from carbon_orchestrator.submission import derived_job_id, home_of, partition_of
 from carbon_orchestrator.topology import CODEC
 from carbon_orchestrator.worker.everywhere import workers
 from carbon_orchestrator.worker.guardian import Guardian
+from streams.embedded import free_port
 from streams.embedded_cluster import EmbeddedCluster
 from streams.testing import until
 
@@ -37,11 +39,11 @@ class Spread:
 
     def __init__(self, url: str, config: Config, data: Path, guardian: Guardian) -> None:
         self.runtime = Runtime(url, config)
-        self._data, self._guardian = data, guardian
+        self.data, self._guardian = data, guardian
         self.base = ""
 
     async def start(self) -> None:
-        runtime, data = self.runtime, self._data
+        runtime, data = self.runtime, self.data
         assert await runtime.ready()
         signal = SignalRole(runtime, "simulated", speed=1.0)
         await signal.establish_clock()
@@ -238,3 +240,114 @@ async def test_who_names_no_number_goes_by_the_one_on_record(spread: Spread) -> 
     with pytest.raises(ConfigError, match="there is no partition 4"):
         other.each([4])
     await other.aclose()
+
+
+# -- the command line ----------------------------------------------------------------------------
+
+
+async def _command(spread: Spread, *arguments: str) -> tuple[int, str, str]:
+    """Status, output and errors of the program."""
+    config = spread.data / "config.toml"
+    config.write_text(f'namespace = "{spread.runtime.config.namespace}"\n')
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "carbon_orchestrator", *arguments),
+        *("--redis", spread.runtime.url, "--config", str(config)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, error = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode is not None
+    return process.returncode, out.decode(), error.decode()
+
+
+async def test_an_audit_is_of_every_partition(spread: Spread) -> None:
+    await spread.bulk(12)
+    await spread.completed(12)
+    archive = ("--archive", str(spread.data / "archive"))
+
+    async def sealed() -> Any:
+        status, out, _ = await _command(spread, "audit", "head", "--json", *archive)
+        return None if status else json.loads(out)
+
+    heads = await until(sealed, 30)
+    assert [each["partition"] for each in heads] == [0, 1, 2, 3]
+    status, out, error = await _command(spread, "audit", "verify", "--json", *archive)
+    assert status == 0, out + error
+    found = json.loads(out)
+    assert [(each["partition"], each["diverging"]) for each in found] == [(n, 0) for n in range(4)]
+    assert [each["tallies"]["decisions"]["checked"] for each in found] == [3, 3, 3, 3]
+    head = ("--head", f"{heads[1]['number']}:{heads[1]['hash']}", *archive)
+    status, _, error = await _command(spread, "audit", "verify", *head)
+    assert (status, "name it with --partition" in error) == (2, True)
+    assert (await _command(spread, "audit", "verify", *head, "--partition", "1"))[0] == 0
+    # Something is altered in one of them: that one is found, and no other.
+    one = spread.runtime.each()[2]
+    client = one.connect()
+    ((entry_id, _), *_) = await client.execute_command(
+        "XRANGE", one.topology.completions, "-", "+", "COUNT", 1
+    )
+    await client.xdel(one.topology.completions, entry_id)
+    status, out, _ = await _command(spread, "audit", "verify", "--json", *archive)
+    assert status == 1
+    diverging = {each["partition"]: each["diverging"] > 0 for each in json.loads(out)}
+    assert diverging == {0: False, 1: False, 2: True, 3: False}
+
+
+async def test_operators_see_every_partition(spread: Spread) -> None:
+    for each in spread.runtime.each():
+        await each.connect().xadd(each.topology.jobs, {"type": "no.such.event", "data": "{}"})
+
+    async def buried() -> bool:
+        return bool((await spread.get("/dead-letters"))["total"] == PARTITIONS)
+
+    await until(buried, 20)
+    _, out, _ = await _command(spread, "dead-letters", "list", "--json")
+    ids = [each["id"] for each in json.loads(out)["dead_letters"]]
+    assert len(ids) == PARTITIONS
+    assert (await _command(spread, "dead-letters", "drop", ids[0], "--yes"))[0] == 0
+    _, out, _ = await _command(spread, "dead-letters", "list", "--json")
+    assert [each["id"] for each in json.loads(out)["dead_letters"]] == ids[1:]
+    _, out, _ = await _command(spread, "operations", "--json")
+    roles = Counter(each["subject"] for each in json.loads(out) if each["action"] == "role.started")
+    assert (roles["router"], roles["accounting"], roles["signal"]) == (4, 4, 1)
+    _, out, _ = await _command(spread, "doctor", "--json")
+    checks = {each["name"]: each["status"] for each in json.loads(out)}
+    for number in range(PARTITIONS):
+        suffix = f", partition {number}" if number else ""
+        assert checks[f"router{suffix}"] == "ok", checks
+        assert checks[f"carbon signal{suffix}"] == "ok", checks
+    status, _, error = await _command(spread, "replay", "--stream", "jobs")
+    assert (status, "name it with --partition" in error) == (2, True)
+    status, out, _ = await _command(spread, "replay", "--stream", "intensity", "--partition", "3")
+    assert (status, "intensity.observed" in out) == (0, True)
+    status, _, error = await _command(spread, "operations", "--partition", "4")
+    assert (status, "they are 0 to 3" in error) == (2, True)
+
+
+async def test_up_with_partitions_on_the_bundled_server(tmp_path: Path) -> None:
+    async def up(partitions: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "carbon_orchestrator", "up", "--data", str(tmp_path)),
+            *("--partitions", str(partitions), "--port", str(port), "--redis-port", "0"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+
+    port = free_port()
+    process = await up(2)
+    assert process.stdout is not None
+    assert b"is up at" in await asyncio.wait_for(process.stdout.readline(), 40)
+    url = f"http://127.0.0.1:{port}/jobs"
+    async with aiohttp.ClientSession() as session:
+        numbers = []
+        for _ in range(2):
+            async with session.post(url, json={"type": "analytics", "urgency": "normal"}) as answer:
+                numbers.append(partition_of((await answer.json())["id"]))
+    assert numbers == [0, 1]
+    process.terminate()
+    await asyncio.wait_for(process.communicate(), 40)
+    assert process.returncode == 0
+    process = await up(3)
+    _, error = await asyncio.wait_for(process.communicate(), 40)
+    assert process.returncode == 2
+    assert b"this deployment has 2 partitions, not 3" in error
