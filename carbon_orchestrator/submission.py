@@ -77,10 +77,14 @@ def _draw() -> None:
         _random.append("".join([_PAIRS[each & 1023] for each in eight]))
 
 
-@lru_cache(maxsize=16)
 def _time32(ms: int) -> str:
     """48 bits as 10 characters."""
-    return "".join([_PAIRS[ms >> shift & 1023] for shift in range(40, -1, -10)])
+    return _high32(ms >> 10) + _PAIRS[ms & 1023]
+
+
+@lru_cache(maxsize=16)
+def _high32(number: int) -> str:
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(30, -1, -10)])
 
 
 def derived_job_id(partition: int, *identity: str) -> str:

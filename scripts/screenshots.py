@@ -1,5 +1,5 @@
-"""Remakes the dashboard's pictures in docs/images: a deployment over a day and a half of a simulated
-grid, whose jobs wait for its dips, in Chromium.
+"""Remakes the dashboard's pictures in docs/images: a deployment over a day and a half of a
+simulated grid, whose jobs wait for its dips, in Chromium.
 
 .venv/bin/python scripts/screenshots.py     takes three minutes; needs what tests/browser needs
 """

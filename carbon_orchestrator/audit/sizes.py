@@ -20,7 +20,7 @@ from carbon_orchestrator.topology import site
 async def check_sizes(reading: Reading, findings: Findings) -> None:
     """All changes of sizes that are on record."""
     outlooks = Outlooks(reading)
-    sizes = _Sizes(reading, findings, outlooks)
+    sizes = _Sizes(reading, findings, outlooks, await reading.edge([]))
     try:
         async for message in reading.messages(SCALING, reading.source.after):
             event = message.event
@@ -33,8 +33,13 @@ async def check_sizes(reading: Reading, findings: Findings) -> None:
 
 
 class _Sizes:
-    def __init__(self, reading: Reading, findings: Findings, outlooks: Outlooks) -> None:
+    """`edge`: the order from which on what a change follows from may not be archived yet."""
+
+    def __init__(
+        self, reading: Reading, findings: Findings, outlooks: Outlooks, edge: int | None
+    ) -> None:
         self._reading, self._findings, self._outlooks = reading, findings, outlooks
+        self._edge = edge
         self._speeds = {clock.speed for clock in reading.configurations.clocks}
         self._revisions: dict[tuple[Pool, str | None], int] = {}
 
@@ -68,6 +73,9 @@ class _Sizes:
             findings.skip("decisions", "of sizes, with no scaler's configuration on record")
             return
         by = list(self._by(event, announced))
+        if not by and self._edge is not None and place_order(place.entry) >= self._edge:
+            findings.skip("decisions", "of sizes, by configurations that are not archived yet")
+            return
         if not by:
             what = "a size was decided by parameters that no scaler had announced"
             findings.find("decisions", what, place, found=bytes(event.params).decode())

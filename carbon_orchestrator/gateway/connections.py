@@ -123,9 +123,10 @@ class Connection(web.RequestHandler):
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
-        if data and self.phase == "idle":
-            self.phase, self.since = "headers", self._now()
-        self._received += len(data)
+        if data:  # aiohttp calls this itself to go on with what it has
+            if self.phase == "idle":
+                self.phase, self.since = "headers", self._now()
+            self._received += len(data)
         super().data_received(data)
 
     def pause_writing(self) -> None:

@@ -18,6 +18,7 @@ from carbon_orchestrator.config import ConfigError, Kubernetes
 
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
+_OVERTIME = 10.0  # seconds that a watch may end late
 #: Bytes of an answer that are read at most: more than the largest object, 1.5 MiB.
 _LARGEST = 4 << 20
 
@@ -31,6 +32,13 @@ class ClusterError(Exception):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Of a watch. `type`: "ADDED", "MODIFIED", or "DELETED", with the object as it last was."""
+
+    type: str
+    object: dict[str, Any]
 
 
 class Access(msgspec.Struct, frozen=True):
@@ -114,22 +122,29 @@ class Cluster:
             async for piece in response.content.iter_any():
                 yield piece
 
-    async def changed(self, collection: str, name: str, version: str, within: float) -> None:
-        """Wait until the object differs from its `version`, `within` seconds at most.
-
-        It tells that there is something to read, and not what. Raises ClusterError: with the
-        status 410 where the version is too old to wait from.
-        """
+    async def watch(
+        self, collection: str, name: str, version: str, within: float
+    ) -> AsyncGenerator[Event, None]:
+        """What becomes of an object after its `version`, for `within` seconds at most. Raises
+        ClusterError: with the status 410 where the version is too old to begin from."""
         query = {
             "watch": "true",
             "fieldSelector": f"metadata.name={name}",
             "resourceVersion": version,
             "timeoutSeconds": max(1, math.ceil(within)),
         }
-        path = f"{collection}?{urlencode(query)}"
-        async with aclosing(self.stream(path, within + 10)) as events:
-            async for _ in events:
-                return
+        rest = b""
+        async with aclosing(
+            self.stream(f"{collection}?{urlencode(query)}", within + _OVERTIME)
+        ) as pieces:
+            async for piece in pieces:
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    event = _event(line)
+                    if event.type == "ERROR":
+                        said = str(event.object.get("message", "the watch has ended"))
+                        raise ClusterError(int(event.object.get("code", 0)), said)
+                    yield event
 
     @asynccontextmanager
     async def _answer(
@@ -183,6 +198,13 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
         if len(raw) > _LARGEST:
             raise ClusterError(0, f"the API server answers with more than {_LARGEST} bytes")
     return bytes(raw)
+
+
+def _event(line: bytes) -> Event:
+    try:
+        return msgspec.json.decode(line, type=Event)
+    except msgspec.DecodeError as error:  # msgspec.ValidationError is one
+        raise ClusterError(0, f"the API server's answer is no event: {error}") from None
 
 
 def _object(raw: bytes) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import base64
 import copy
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,20 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
         return _ID.fullmatch(self.job_id) is not None
 
 
+#: What cannot be made is refused before there is a job.
+_TRIAL = Attempt(
+    job_id="trial",
+    number=1,
+    type="trial",
+    pool="fast",
+    project="trial",
+    deployment="trial",
+    timeout=1,
+    grace=1,
+    environment={},
+)
+
+
 def load(path: Path) -> Template:
     """Read and check a template. Raises ConfigError."""
     try:
@@ -122,7 +136,7 @@ def check(job: Any) -> Template:
         raise ConfigError(
             "spec.template.spec.restartPolicy must be Never: a failed attempt is over"
         )
-    names = [str(each.get("name")) for each in _containers(pod, "containers")]
+    names = [str(each["name"]) for each in _named(pod, "containers")]
     if not names:
         raise ConfigError("spec.template.spec.containers: needs at least one")
     main = str(_mapping(_mapping(template, "metadata"), "annotations").get(_MAIN, names[0]))
@@ -135,7 +149,9 @@ def check(job: Any) -> Template:
             " estimated from it"
         )
     gpus = any("gpu" in str(name) for each in _running(pod) for name in _resources(each, "limits"))
-    return Template(job, main, cpus, gpus)
+    made = Template(job, main, cpus, gpus)
+    job_of(made, _TRIAL)
+    return made
 
 
 def job_of(template: Template, attempt: Attempt) -> dict[str, Any]:
@@ -169,21 +185,22 @@ def job_of(template: Template, attempt: Attempt) -> dict[str, Any]:
         **attempt.environment,
         "CARBON_PAYLOAD_FILE": f"{_PAYLOAD_DIR}/{_PAYLOAD_FILE}",
     }
-    if any(each.get("name") == CHECKPOINTS for each in pod.get("volumes") or []):
+    volumes = _named(pod, "volumes")
+    if any(each["name"] == CHECKPOINTS for each in volumes):
         mounts.append(
             {"name": CHECKPOINTS, "mountPath": _CHECKPOINT_DIR, "subPath": attempt.job_id}
         )
         environment["CARBON_CHECKPOINT_DIR"] = _CHECKPOINT_DIR
     payload = {"name": _PAYLOAD, "secret": {"secretName": attempt.name, "defaultMode": 0o444}}
-    pod["volumes"] = [*(pod.get("volumes") or []), payload]
-    for container in _all(pod):
-        own = [each for each in container.get("env") or [] if each["name"] not in environment]
+    pod["volumes"] = [*volumes, payload]
+    for container in _containers(pod):
+        own = [each for each in _named(container, "env") if each["name"] not in environment]
         # Ours first: what comes after may refer to it, as $(CARBON_JOB_ID).
         container["env"] = [
             *({"name": name, "value": value} for name, value in environment.items()),
             *own,
         ]
-        container["volumeMounts"] = [*(container.get("volumeMounts") or []), *mounts]
+        container["volumeMounts"] = [*_named(container, "volumeMounts"), *mounts]
     return job
 
 
@@ -229,25 +246,27 @@ def _mapping(parent: Mapping[str, Any], field: str, needed: str = "") -> dict[st
     return found
 
 
-def _containers(pod: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
-    found = pod.get(field) or []
+def _named(parent: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
+    """A list of mappings with names, as containers, volumes and variables are."""
+    found = parent.get(field) or []
     if not isinstance(found, list) or not all(
         isinstance(each, dict) and each.get("name") for each in found
     ):
-        raise ConfigError(f"spec.template.spec.{field}: must be a list of containers with names")
+        raise ConfigError(f"{field}: must be a list, each with a name")
     return found
 
 
-def _all(pod: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    yield from _containers(pod, "initContainers")
-    yield from _containers(pod, "containers")
+def _containers(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*_named(pod, "initContainers"), *_named(pod, "containers")]
 
 
-def _running(pod: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _running(pod: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Those that run as long as the pod does."""
-    sidecars = _containers(pod, "initContainers")
-    yield from (each for each in sidecars if each.get("restartPolicy") == "Always")
-    yield from _containers(pod, "containers")
+    sidecars = _named(pod, "initContainers")
+    return [
+        *(each for each in sidecars if each.get("restartPolicy") == "Always"),
+        *_named(pod, "containers"),
+    ]
 
 
 def _resources(container: Mapping[str, Any], kind: str) -> dict[str, Any]:

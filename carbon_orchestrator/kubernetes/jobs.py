@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import aclosing
 from typing import Any, Literal
 from urllib.parse import urlencode
 
@@ -101,7 +102,26 @@ class Jobs:
         """Wait until it is no longer as it was seen, `within` seconds at most; with the status 410
         where that is too long ago to wait from."""
         seen = job.metadata
-        await self.cluster.changed(self._jobs, seen.name, seen.resource_version, within)
+        async with aclosing(
+            self.cluster.watch(self._jobs, seen.name, seen.resource_version, within)
+        ) as events:
+            async for _ in events:
+                return
+
+    async def end(self, pod: Pod, within: float) -> Pod | None:
+        """The pod as it ended, or else as it last was; None where it did neither `within` seconds.
+
+        Of a Job that is suspended, pods go at their end, and the Job says nothing of it.
+        """
+        seen = pod.metadata
+        async with aclosing(
+            self.cluster.watch(f"{self._core}/pods", seen.name, seen.resource_version, within)
+        ) as events:
+            async for event in events:
+                found = read(event.object, Pod)
+                if found.ended or event.type == "DELETED":
+                    return found
+        return None
 
 
 def _selecting(labels: Mapping[str, str]) -> dict[str, str]:

@@ -39,7 +39,7 @@ def sight(job: Job, pods: Sequence[Pod], container: str) -> Sight:
     done = job.condition("Complete") is not None or (exit_code == 0 and failed is None)
     waiting, stuck = ("", False) if pod is None else _waiting(pod)
     if pod is None:
-        waiting = "no pod was made for it"
+        waiting = "no pod was made for it; kubectl describe job says why"
     return Sight(
         finished=job.finished,
         idle=all(each.ended for each in pods),

@@ -47,6 +47,7 @@ PROGRESS = b"CARBON_PROGRESS "
 _STUCK = 60.0  # for which a pod's image, say, may be missing
 _ENDING = 20.0  # beyond its grace, for the cluster to end a pod
 _LOG_ENDING = 3.0  # for the last of the output to be there
+_HEARING = 2.0  # for the word of a pod's end to arrive, when it is gone
 _DELETING = 5.0
 _APART = 0.1  # looks are at least, as several changes come together
 _RUNNING, _STARTING, _STOPPING = 60.0, 5.0, 1.0  # between looks where nothing is heard
@@ -107,8 +108,9 @@ class _Life:
         self._gone = False
         self._sight = Sight()
         self._pod: Pod | None = None  # as last seen
-        self._waits_for = ""  # until it was to end
+        self._waits_for = ""  # as last told by its pod
         self._stuck_since: float | None = None
+        self._hearing: asyncio.Task[None] | None = None  # how its pod ends
         self._log: tuple[PodLog, asyncio.Task[None]] | None = None
 
     async def run(self, cancel: asyncio.Event) -> Ended:
@@ -153,6 +155,8 @@ class _Life:
         except _TakenOver:
             return Ended(error="another worker has taken it over")
         finally:
+            if self._hearing is not None:
+                self._hearing.cancel()
             await self._close_log()
         await self._tidy_up()
         return self._ended("" if over else self._trouble or "its pod does not end")
@@ -196,6 +200,7 @@ class _Life:
             if job.spec.suspend and seen.idle:
                 return True
             if not job.spec.suspend and not job.finished:
+                self._hear_of_its_end()
                 await self._jobs.patch(job, {"spec": {"suspend": True}})
         elif job.finished:  # of several that end, one lingers
             self._end()
@@ -262,10 +267,27 @@ class _Life:
             raise _TakenOver
         self._job = job
         pods = await self._jobs.pods(job, self._attempt.selector)
+        if not pods and self._hearing is not None:
+            await asyncio.wait([self._hearing], timeout=_HEARING)
+        if not pods and self._pod is not None and self._pod.ended:
+            pods = [self._pod]  # it went after its end
         self._sight = sight(job, pods, self._template.container)
-        self._pod = self._sight.pod or self._pod
-        if self._ending_by is None:
+        if self._pod is None or not self._pod.ended:
+            self._pod = self._sight.pod or self._pod
+        if self._ending_by is None or self._sight.pod is not None:
             self._waits_for = "" if self._sight.writing else self._sight.waiting
+
+    def _hear_of_its_end(self) -> None:
+        pod = self._pod
+        if self._hearing is None and pod is not None and self._ending_by is not None:
+            within = max(1.0, self._ending_by - self._loop.time())
+            self._hearing = asyncio.create_task(self._hear(pod, within))
+
+    async def _hear(self, pod: Pod, within: float) -> None:
+        try:
+            self._pod = await self._jobs.end(pod, within) or self._pod
+        except ClusterError as error:
+            log.info("the pod's end was not heard", job=self._attempt.name, error=str(error))
 
     async def _changed(self, job: Job) -> None:
         within = _RUNNING if self._sight.writing else _STARTING

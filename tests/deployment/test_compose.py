@@ -66,6 +66,8 @@ class Composed:
             )
             given["CARBON_DATA_DIR"] = str(self._directory(name))
             given["CARBON_PROBE_PORT"] = str(self.probes[name])
+        # In the image everything is compiled.
+        given.pop("PYTHONDONTWRITEBYTECODE", None)
         return {"PATH": os.environ["PATH"], "TMPDIR": str(self.home), **given}
 
     def _directory(self, name: str) -> Path:
@@ -119,6 +121,7 @@ def asked(command: str, port: int) -> Any:
     return json.loads(done.stdout) if done.returncode == 0 else None
 
 
+@pytest.mark.timeout(150)  # seconds, where others work on the machine as well
 def test_services_start_in_any_order_and_run_a_job(tmp_path: Path) -> None:
     if shutil.which("curl") is None:
         pytest.skip("the README's commands need curl")

@@ -252,7 +252,8 @@ def test_workers_may_make_jobs_and_read_nothing_but_their_output() -> None:
         for verb in rule["verbs"]
     }
     jobs = {("jobs", verb) for verb in ("create", "get", "list", "watch", "patch", "delete")}
-    assert allowed == jobs | {("pods", "list"), ("pods/log", "get"), ("secrets", "create")}
+    pods = {("pods", "list"), ("pods", "watch"), ("pods/log", "get")}
+    assert allowed == jobs | pods | {("secrets", "create")}
 
 
 @every_overlay

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import redis
+import yaml
 from manifests import (
     BASE,
+    EVERYTHING,
     OVERLAYS,
     ROOT,
     configuration,
@@ -220,6 +222,12 @@ def test_the_overlay_of_the_documentation_is_one(tmp_path: Path) -> None:
     namespaces = {name_of(each) for each in objects if each["kind"] == "Namespace"}
     assert config.kubernetes.namespace in namespaces
     assert config.types["train"].kubernetes == str(tmp_path / "train.yaml")
+
+
+def test_the_role_of_the_documentation_is_the_components() -> None:
+    page = (ROOT / "docs/kubernetes-jobs.md").read_text()
+    (rules,) = re.findall(r"```yaml\n(rules:\n.*?)```", page, re.S)
+    assert named(EVERYTHING, "Role", "worker")["rules"] == yaml.safe_load(rules)["rules"]
 
 
 @pytest.fixture(scope="module")

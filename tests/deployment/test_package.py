@@ -31,8 +31,6 @@ PACKAGES = ("carbon_orchestrator", "streams")
 OTHERS = ("3.12", "3.13")
 WANTED = os.environ.get("CARBON_TEST_PYTHONS", "").split()
 
-pytestmark = pytest.mark.xdist_group("package")  # so that they are built once
-
 
 def run(*argv: str | Path, timeout: float = 100, cwd: Path | None = None, **env: str) -> str:
     """What a program says."""

@@ -175,6 +175,8 @@ def kill_at(step: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
         def begin(self: Any, *given: Any) -> None:
             made(self, *given)
+            self._gzip.close()
+            self._file.discard()  # as the kernel does for one who is killed
             raise Killed(step)
 
         monkeypatch.setattr(archive.Writer, "__init__", begin)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from audited import audit, divergences
+import msgspec
+from audited import audit, divergences, seal, source
 from deployment import HIGH, LOW, Deploy, Deployment
 from test_scaler import QUICK, InMemory, changes, dispatched, nothing, scaler
 
+from carbon_orchestrator.audit.verify import verify
 from carbon_orchestrator.config import ZoneConfig
 from carbon_orchestrator.events import Pool
+from streams.archive import Archive
+from streams.archiver import Archiver, Keep
+from streams.connection import connect
 from streams.testing import until
 
 
@@ -83,3 +88,29 @@ async def test_what_was_altered_is_found(deploy: Deploy) -> None:
         assert told in found
     await put(house, entries)
     assert divergences(await audit(house)) == []
+
+
+async def test_an_archive_without_the_latest_configuration_accuses_nobody(deploy: Deploy) -> None:
+    house = await sized(deploy)
+    record = source(house)
+    assert record.archive is not None
+    async with connect(house.url) as client:
+        archiver = Archiver(client, Archive(record.archive, record.partition), record.partition)
+        await seal(house)
+        assert await archiver.keep("operations", Keep(0, 0))
+        other = deploy(
+            namespace=house.config.namespace,
+            scaler=msgspec.structs.replace(QUICK, step=3),
+            zones=house.config.zones,
+        )
+        sizes: dict[Pool, int] = {"fast": 4, "eco": 4}
+        part = scaler(other, InMemory(sizes))
+        await until(lambda: sizes == nothing())
+        await part.stop()
+        await seal(house)
+        for stream in ("scaling", "intensity"):
+            await archiver.keep(stream, Keep(0, 0))
+    result = await verify(source(house, url=None), None, lambda part, count: None, apart=False)
+    assert divergences(result.tallies) == []
+    unchecked = result.tallies["decisions"].unchecked
+    assert "of sizes, by configurations that are not archived yet" in unchecked

@@ -163,7 +163,7 @@ def test_what_is_wrong_with_all_of_it_is_one_line(
     (tmp_path / "bad.json").write_text("[{}")
     for arguments, status, word in (
         (["submit"], 2, "TYPE"),
-        (["submit", "hello", "--file", good], 2, "one of both"),
+        (["submit", "hello", "--file", good], 2, "one of these"),
         (["submit", "--file", good, "--urgency", "urgent"], 2, "--urgency"),
         (["submit", "--file", good, "--label", "a=b"], 2, "--label"),
         (["submit", "--file", good, "--dry-run"], 2, "--dry-run"),

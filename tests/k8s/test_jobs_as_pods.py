@@ -15,7 +15,7 @@ from real_cluster import ROOT, Namespace
 
 from carbon_orchestrator import Client
 from carbon_orchestrator.config import JobType, Kubernetes
-from carbon_orchestrator.kubernetes.cluster import Access
+from carbon_orchestrator.kubernetes.cluster import Access, Cluster, ClusterError
 from carbon_orchestrator.testing import Orchestrator
 from streams.testing import until
 
@@ -129,6 +129,29 @@ async def test_a_job_that_is_cancelled_is_suspended_and_removed(
         return (await namespace.read("jobs,pods"))["items"] == []
 
     await until(gone, 20)
+
+
+async def test_a_worker_is_refused_what_its_jobs_do_not_need(access: Access) -> None:
+    core = f"/api/v1/namespaces/{access.namespace}"
+    batch = "/apis/batch/v1/namespaces"
+    wanted = [
+        ("read other jobs' payloads", "GET", f"{core}/secrets"),
+        ("remove a payload", "DELETE", f"{core}/secrets/any"),
+        ("remove pods", "DELETE", f"{core}/pods/any"),
+        ("enter a pod", "GET", f"{core}/pods/any/exec?command=sh"),
+        ("read the configuration", "GET", f"{core}/configmaps"),
+        ("look at jobs elsewhere", "GET", f"{batch}/default/jobs"),
+        ("size pools", "GET", f"/apis/apps/v1/namespaces/{access.namespace}/deployments"),
+    ]
+    cluster = Cluster(access)
+    try:
+        for what, method, path in wanted:
+            with pytest.raises(ClusterError, match="our Role does not allow") as refused:
+                await cluster.request(method, path)
+            assert refused.value.status == 403, what
+        assert (await cluster.request("GET", f"{batch}/{access.namespace}/jobs"))["items"] == []
+    finally:
+        await cluster.aclose()
 
 
 class TestOutput:

@@ -7,7 +7,10 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from carbon_orchestrator.config import ConfigError
 from carbon_orchestrator.kubernetes.job_template import Attempt, check, job_of, load, secret_of
@@ -81,7 +84,8 @@ def test_what_is_not_a_templates_to_say_is_refused(change: dict[str, Any], words
         ({"restartPolicy": "OnFailure"}, "restartPolicy must be Never"),
         ({"terminationGracePeriodSeconds": 5}, "set the type's grace instead"),
         ({"containers": []}, "needs at least one"),
-        ({"containers": [{"image": "i"}]}, "a list of containers with names"),
+        ({"containers": [{"image": "i"}]}, "containers: must be a list, each with a name"),
+        ({"volumes": {"data": {}}}, "volumes: must be a list, each with a name"),
         ({"containers": [container("main")]}, r"give resources\.requests\.cpu"),
         ({"containers": [container("main", "much")]}, "main: 'much' CPUs: write 2, 0.5 or 500m"),
     ],
@@ -89,6 +93,39 @@ def test_what_is_not_a_templates_to_say_is_refused(change: dict[str, Any], words
 def test_pods_that_cannot_be_one_attempt_are_refused(pod: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         check(template(**pod))
+
+
+_SCRAPS = st.recursive(
+    st.none() | st.integers(0, 2) | st.sampled_from(["1", "main", "Never", "checkpoints"]),
+    lambda parts: (
+        st.lists(parts, max_size=2)
+        | st.dictionaries(
+            st.sampled_from(["name", "env", "resources", "requests", "cpu", "volumeMounts"]),
+            parts,
+            max_size=3,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@given(
+    st.sampled_from(["containers", "initContainers", "volumes", "restartPolicy", "x"]),
+    _SCRAPS,
+    st.sampled_from(["labels", "annotations", "generateName", "x"]),
+    _SCRAPS,
+)
+def test_what_is_accepted_can_be_made_a_job(
+    field: str, value: object, metadata: str, text: object
+) -> None:
+    made = template(**{field: value})
+    made["metadata"] = {metadata: text}
+    made["spec"]["template"]["metadata"] = {metadata: text}
+    try:
+        checked = check(made)
+    except ConfigError:
+        return
+    assert job_of(checked, attempt())["metadata"]["name"] == attempt().name
 
 
 def test_the_main_container_is_the_first_or_as_kubectl_has_it() -> None:
@@ -174,6 +211,15 @@ def test_the_payload_is_in_a_secret_of_the_jobs() -> None:
     assert base64.b64decode(secret["data"]["payload.json"]) == b'{"n": 1}'
     (owner,) = secret["metadata"]["ownerReferences"]
     assert (owner["name"], owner["uid"]) == (attempt().name, "uid-7")
+
+
+def test_the_example_in_the_docs_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs/kubernetes-jobs.md").read_text()
+    (example,) = [each for each in text.split("```") if "kind: Job" in each]
+    checked = check(msgspec.yaml.decode(example.removeprefix("yaml")))
+    assert (checked.cpus, checked.container) == (4, "train")
+    (main,) = job_of(checked, attempt())["spec"]["template"]["spec"]["containers"]
+    assert "checkpoints" in [each["name"] for each in main["volumeMounts"]]
 
 
 def test_files_are_named_in_errors(tmp_path: Path) -> None:
