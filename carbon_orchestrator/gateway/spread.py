@@ -38,8 +38,7 @@ def by_id(parts: Sequence[Part], handlers: Sequence[Handler]) -> Handler:
     of = {part.number: handler for part, handler in zip(parts, handlers, strict=True)}
 
     async def handler(request: web.Request) -> web.StreamResponse:
-        number = partition_of(request.match_info["id"])
-        return await of.get(-1 if number is None else number, handlers[0])(request)
+        return await of.get(_number(request.match_info["id"]), handlers[0])(request)
 
     return handler
 
@@ -57,8 +56,15 @@ class SpreadReading(Reading):
     async def job_and_output(
         self, job_id: str
     ) -> tuple[dict[str, Any], tuple[int, int] | None] | None:
-        part = self._of.get(partition_of(job_id) or 0)
+        part = self._of.get(_number(job_id))
         return None if part is None else await part.job_and_output(job_id)
+
+    async def remembered(self, job_ids: Sequence[str]) -> list[tuple[str, str | None] | None]:
+        known: dict[str, tuple[str, str | None] | None] = {}
+        for number, part in self._of.items():
+            if own := [job_id for job_id in job_ids if _number(job_id) == number]:
+                known |= zip(own, await part.remembered(own), strict=True)
+        return [known.get(job_id) for job_id in job_ids]
 
     async def counts(self) -> dict[str, int]:
         return dict(_sum(await asyncio.gather(*(each.counts() for each in self._parts))))
@@ -96,10 +102,13 @@ class SpreadSubmitting(Submitting):
         self._parts = [part.submitting for part in parts]
         self._turn = count()
 
+    def now(self) -> int:
+        return self._parts[0].now()
+
     async def submit(
         self, asked: Sequence[Asked], asking: Caller, now: int | None = None
     ) -> list[Outcome]:
-        now = self._parts[0].now() if now is None else now
+        now = self.now() if now is None else now
         chosen = [self._choose(each, asking) for each in asked]
         outcomes = await asyncio.gather(
             *(
@@ -131,8 +140,7 @@ class SpreadJobs(Jobs):
         self._of = {part.number: part.jobs for part in parts}
 
     async def end(self, event: CancelRequested, asking: Caller) -> dict[str, Any] | Refused:
-        number = partition_of(event.job_id)
-        return await self._of.get(-1 if number is None else number, self._first).end(event, asking)
+        return await self._of.get(_number(event.job_id), self._first).end(event, asking)
 
 
 class SpreadListing:
@@ -151,7 +159,7 @@ class SpreadListing:
         found = await asyncio.gather(*(each.listing.found(query) for each in self._parts))
         jobs, following = merged(found, query)
         for part in self._parts:
-            await part.running.add([job for job in jobs if partition_of(job["id"]) == part.number])
+            await part.running.add([job for job in jobs if _number(job["id"]) == part.number])
         return answer({"jobs": jobs, "next": following})
 
 
@@ -239,6 +247,12 @@ def at_a_glance(views: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 _SUMS = ("emitted_ug", "baseline_ug", "avoided_ug", "energy_mj")
+
+
+def _number(job_id: str) -> int:
+    """The partition in a job's id; that of none where it is no job's id."""
+    number = partition_of(job_id)
+    return -1 if number is None else number
 
 
 def _beside(states: Sequence[PoolState]) -> PoolState:

@@ -18,7 +18,7 @@ from streams.connection import connect
 from streams.consumer import Consumer
 from streams.embedded import EmbeddedServer
 from streams.embedded_cluster import EmbeddedCluster, ask
-from streams.errors import is_transient
+from streams.errors import Refused, is_transient
 from streams.group import Group
 from streams.keys import Partition
 from streams.testing import running, until
@@ -177,3 +177,15 @@ async def test_a_consumer_works_on_when_the_node_of_its_partition_dies(
 
 async def _took_over(cluster: EmbeddedCluster, dead: EmbeddedServer) -> bool:
     return (await _primary(cluster, 1)).port != dead.port
+
+
+async def test_a_cluster_that_refuses_our_login_is_no_outage(own_cluster: EmbeddedCluster) -> None:
+    for each in own_cluster.servers:
+        await ask(each, "CONFIG", "SET", "requirepass", "secret")
+    for url in (own_cluster.url, own_cluster.url.replace("//", "//:wrong@")):
+        client = connect(url, partition=1)
+        with pytest.raises(Refused):
+            await client.get("carbon:{1}:x")
+        await client.aclose()
+    async with connect(own_cluster.url.replace("//", "//:secret@"), partition=1) as client:
+        assert await client.get("carbon:{1}:x") is None
