@@ -72,6 +72,8 @@ class EmbeddedCluster:
                 *("--cluster-enabled", "yes", "--cluster-port", str(bus_port)),
                 *("--cluster-node-timeout", str(self._silence_ms)),
                 *("--cluster-announce-ip", "127.0.0.1", "--repl-diskless-sync-delay", "0"),
+                # What one node and its replica had is no reason to stop the others.
+                *("--cluster-require-full-coverage", "no"),
                 # However long a replica has not heard of its primary: there is no other.
                 *("--cluster-replica-validity-factor", "0"),
             ),

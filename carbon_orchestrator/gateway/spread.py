@@ -110,13 +110,13 @@ class SpreadSubmitting(Submitting):
     ) -> list[Outcome]:
         now = self.now() if now is None else now
         chosen = [self._choose(each, asking) for each in asked]
+        shares: dict[int, list[Asked]] = {number: [] for number in chosen}
+        for each, number in zip(asked, chosen, strict=True):
+            shares[number].append(each)
         outcomes = await asyncio.gather(
-            *(
-                part.submit([a for a, c in zip(asked, chosen, strict=True) if c == n], asking, now)
-                for n, part in enumerate(self._parts)
-            )
+            *(self._parts[n].submit(share, asking, now) for n, share in shares.items())
         )
-        of = [iter(each) for each in outcomes]
+        of = {number: iter(some) for number, some in zip(shares, outcomes, strict=True)}
         return [next(of[number]) for number in chosen]
 
     async def one(self, asked: Asked, asking: Caller) -> Outcome:

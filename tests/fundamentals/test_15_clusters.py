@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
+from redis.exceptions import ClusterDownError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from shop import CODEC, Shipping, items, order
 
@@ -177,6 +178,22 @@ async def test_a_consumer_works_on_when_the_node_of_its_partition_dies(
 
 async def _took_over(cluster: EmbeddedCluster, dead: EmbeddedServer) -> bool:
     return (await _primary(cluster, 1)).port != dead.port
+
+
+async def test_partitions_of_other_nodes_go_on_when_one_is_gone_with_its_replica(
+    own_cluster: EmbeddedCluster,
+) -> None:
+    async with (
+        connect(own_cluster.url, partition=0) as here,
+        connect(own_cluster.url, partition=3) as gone,
+    ):
+        primary = await _primary(own_cluster, 3)
+        for each in own_cluster.servers:
+            if each is primary or await _replicates(each, primary):
+                each.kill()
+        with pytest.raises((RedisConnectionError, ClusterDownError)):
+            await gone.get("carbon:{3}:x")
+        assert await here.set("carbon:{0}:x", "1")
 
 
 async def test_a_cluster_that_refuses_our_login_is_no_outage(own_cluster: EmbeddedCluster) -> None:
