@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +152,17 @@ async def check(
     counts["jobs"], counts["lost"] = len(known), len(lost)
     counts.update({name: sums[name] for name in ("attempts", *_AMOUNTS)})
     return Findings(dict(counts), wrong.sentences(), lost)
+
+
+def together(found: Sequence[Findings]) -> Findings:
+    """Those of several partitions as one."""
+    if len(found) == 1:
+        return found[0]
+    counts: Counter[str] = Counter()
+    for each in found:
+        counts.update(each.counts)
+    wrong = [f"partition {n}: {text}" for n, each in enumerate(found) for text in each.wrong]
+    return Findings(dict(counts), wrong, [job_id for each in found for job_id in each.lost])
 
 
 async def _replay(history: History, stream: str) -> AsyncIterator[Any]:

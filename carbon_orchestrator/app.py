@@ -26,6 +26,7 @@ from carbon_orchestrator.scaler.local import scaler_of_processes
 from carbon_orchestrator.server_url import shown
 from carbon_orchestrator.signal.publishing import SignalRole
 from carbon_orchestrator.worker.component import WorkerRole
+from carbon_orchestrator.worker.everywhere import workers
 from carbon_orchestrator.worker.execution import meter_of
 from carbon_orchestrator.worker.guardian import Guardian
 from streams.embedded import EmbeddedServer
@@ -147,15 +148,18 @@ async def _roles(
             archive=archive_directory(config, data.path),
         )
         meter = meter_of(config)
-        workers: list[WorkerRole | ScalerRole]
+        serving: list[WorkerRole | ScalerRole]
         if config.scaler.up:
-            workers = [scaler_of_processes(runtime, guardian, data.path, settings.config)]
+            serving = [scaler_of_processes(runtime, guardian, data.path, settings.config)]
         else:
-            workers = [
-                WorkerRole(runtime, pool, data.path, guardian, meter=meter) for pool in POOLS
+            serving = [
+                worker
+                for pool in POOLS
+                for worker in workers(runtime, pool, data.path, guardian, meter=meter)
             ]
-        router = Router(runtime)
-        accounting = Accounting(runtime, archive_directory(config, data.path))
+        routers = [Router(each) for each in runtime.each()]
+        archive = archive_directory(config, data.path)
+        accounting = [Accounting(each, archive) for each in runtime.each()]
 
         async def greet() -> None:
             with runtime.stop.cut():
@@ -165,10 +169,10 @@ async def _roles(
         await run_until_stopped(
             runtime,
             source.run,
-            router.run,
-            accounting.run,
+            *(router.run for router in routers),
+            *(each.run for each in accounting),
             gateway.run,
-            *(worker.run for worker in workers),
+            *(each.run for each in serving),
             greet,
         )
     finally:

@@ -19,6 +19,7 @@ from carbon_orchestrator.events import Pool
 from carbon_orchestrator.sizes import size
 
 DEFAULT_ATTEMPTS = 3
+MOST_PARTITIONS = 64
 PolicyName = Literal["threshold", "greenest_window", "greenest_slots", "run_now"]
 ZONE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 #: As browsers write them: in lower case, and without a port that is the scheme's own.
@@ -241,6 +242,8 @@ class Config(_Section, frozen=True):
     drain: str | float = "20s"
     retry_delay: str | float = "2s"  # before the second attempt; doubles each time, up to 1 m
     namespace: str = "carbon"
+    #: Shares of the deployment that stand alone, fixed at its first start; by default as on record.
+    partitions: int | None = None
     zone: str = "local"  # the home zone
     zones: dict[str, ZoneConfig] = {}  # further ones
 
@@ -370,6 +373,8 @@ def complete(config: Config, origin: str = "configuration") -> Config:
         raise ConfigError(
             f"{origin}: namespace must begin and end with a letter or digit: it is a label of Jobs"
         )
+    if config.partitions is not None and not 1 <= config.partitions <= MOST_PARTITIONS:
+        raise ConfigError(f"{origin}: partitions must be 1 to {MOST_PARTITIONS}")
     if config.lease_s < 1:
         raise ConfigError(f"{origin}: lease must be at least 1 second")
     return msgspec.structs.replace(config, types=types, pools=pools, urgency=urgency)

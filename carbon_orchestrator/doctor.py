@@ -43,6 +43,10 @@ class Check(msgspec.Struct, frozen=True):
     detail: str
     remedy: str = ""
 
+    def of_partition(self, number: int) -> Check:
+        """The same, as one of several partitions is named."""
+        return msgspec.structs.replace(self, name=f"{self.name}, partition {number}")
+
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """What was found. Times are ms; `grid_now`, `signal_time` on the grid clock; sizes bytes.

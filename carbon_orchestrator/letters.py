@@ -21,7 +21,8 @@ REFUSED = "not retried: it came from no stream of ours, or is empty; drop it"
 ELSEWHERE = "not retried: `carbon-orchestrator dead-letters retry` alone puts back on this stream"
 UNKNOWN = "no such dead letter"
 
-_LETTER_ID = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
+#: Where there are several partitions, an id ends in its own.
+_LETTER_ID = re.compile(r"([0-9]{1,20}-[0-9]{1,20})(-[0-9]{1,5})?")
 _PAGE = 500
 
 #: What to do with letters: what became of each, by its id.
@@ -29,7 +30,8 @@ Act = Callable[[Sequence[DeadLetter]], Awaitable[dict[str, str]]]
 
 
 def is_letter_id(text: str) -> bool:
-    return _LETTER_ID.fullmatch(text) is not None and max(entry_order(text)) < 1 << 64
+    found = _LETTER_ID.fullmatch(text)
+    return found is not None and max(entry_order(found[1])) < 1 << 64
 
 
 def name_of(stream: str) -> str:
@@ -48,7 +50,8 @@ def readable(value: bytes) -> str:
 
 
 class Group(msgspec.Struct, frozen=True):
-    """Letters of one stream whose reasons differ in numbers and ids only. Oldest first."""
+    """Letters of one stream, by its name, whose reasons differ in numbers and ids only. Oldest
+    first."""
 
     stream: str
     kind: str
@@ -65,7 +68,7 @@ def grouped(letters: Iterable[DeadLetter]) -> list[Group]:
     """The largest group first."""
     groups: dict[tuple[str, str], list[DeadLetter]] = {}
     for letter in letters:
-        groups.setdefault((letter.stream, kind(letter.reason)), []).append(letter)
+        groups.setdefault((name_of(letter.stream), kind(letter.reason)), []).append(letter)
     found = [Group(stream, reason, group) for (stream, reason), group in groups.items()]
     return sorted(found, key=lambda group: -len(group.letters))
 

@@ -44,7 +44,7 @@ ABILITIES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "trim": ("RW", ("xdel", "xtrim")),
 }
 #: Every user's: nothing of these touches a key.
-_CONNECTION = ("ping", "time", "select", "client|setinfo", "client|setname")
+_CONNECTION = ("ping", "time", "select", "client|setinfo", "client|setname", "cluster|slots")
 _TRANSACTIONS = ("multi", "exec", "discard", "wait")
 #: CONFIG GET is not among them: it would tell passwords of the server.
 _EXAMINE = ("info", "acl|whoami")

@@ -97,7 +97,7 @@ async def gather(redis: Redis, url: str) -> Protection:
     user = await _told(redis.acl_whoami())
     return Protection(
         local=is_loopback(url),
-        tls=parts.scheme == "rediss",
+        tls=parts.scheme.startswith("rediss"),
         checked=not unchecked,
         anybody=await _answers_anybody(url),
         user=user.decode() if isinstance(user, bytes) else user,

@@ -42,7 +42,9 @@ class Publisher:
     `url`: the stream server; $CARBON_REDIS_URL, else redis://127.0.0.1:6379/0; rediss:// for
     TLS, completed from the environment as for the roles ($CARBON_REDIS_PASSWORD, ...). The
     server's user `publisher` may do all that this does. `source`: who publishes, the CloudEvents
-    `source`. `patience`: seconds for which an entry is sent again while the server is away.
+    `source`. `partition`: where there are several, the one to publish to; events of the same id
+    meet only in the same one. `patience`: seconds for which an entry is sent again while the
+    server is away.
 
     What is published is checked by the router: a job that cannot be accepted is rejected there,
     or is among the dead letters. A Client is told so at once.
@@ -73,7 +75,7 @@ class Publisher:
         self.source = _attribute("source", source)
         self._topology = Topology(Partition(namespace, partition))
         self._patience = patience
-        self._redis = connect(self._url)
+        self._redis = connect(self._url, partition=partition)
         self._turn = asyncio.Lock()  # one round trip at a time, on one connection
 
     def __repr__(self) -> str:

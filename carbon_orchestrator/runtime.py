@@ -6,13 +6,14 @@ import os
 import socket
 import time
 import uuid
+from collections.abc import Sequence
 
 import structlog
 from redis.asyncio import Redis
 
-from carbon_orchestrator import __version__
+from carbon_orchestrator import __version__, partitions
 from carbon_orchestrator.clock import GridClock, from_fields
-from carbon_orchestrator.config import Config, public
+from carbon_orchestrator.config import Config, ConfigError, public
 from carbon_orchestrator.events import RoleStarted
 from carbon_orchestrator.server_url import completed, shown
 from carbon_orchestrator.topology import CODEC, Topology
@@ -46,17 +47,55 @@ class Runtime:
     refuses us something, everything is stopped, and `refused` says what.
     """
 
-    def __init__(self, url: str, config: Config, *, partition: int = 0, name: str = "") -> None:
+    def __init__(
+        self,
+        url: str,
+        config: Config,
+        *,
+        partition: int = 0,
+        name: str = "",
+        first: Runtime | None = None,
+    ) -> None:
+        """`first`: the view of the first partition, whose clock and stop are this one's too."""
         self.url = completed(url)
         self.config = config
         self.topology = Topology(Partition(config.namespace, partition), config.site_pools)
-        self.stop = Stop()
-        self.clock = GridClock()
+        self.first = self if first is None else first
+        self.stop: Stop = Stop() if first is None else first.stop
+        self._clock = GridClock()
+        self.partitions = config.partitions or 1
+        self._each: dict[int, Runtime] = {}
         self.name = name
         self.refused: Refused | None = None
         self._heard: float | None = None  # when the server answered last, by time.monotonic()
         self._clients: list[Redis] = []
         self._committers: list[Committer] = []
+
+    @property
+    def clock(self) -> GridClock:
+        """The deployment's."""
+        return self.first._clock
+
+    @clock.setter
+    def clock(self, clock: GridClock) -> None:
+        self.first._clock = clock
+
+    def each(self, numbers: Sequence[int] = ()) -> list[Runtime]:
+        """The views of all partitions, or of those of these numbers; each goes by its share of the
+        configuration. Raises ConfigError where there is no such partition."""
+        if wrong := [each for each in numbers if not 0 <= each < self.partitions]:
+            raise ConfigError(
+                f"there is no partition {wrong[0]}; they are 0 to {self.partitions - 1}"
+            )
+        if self.partitions == 1:
+            return [self]
+        for number in range(self.partitions):
+            if number not in self._each:
+                config = partitions.share(self.config, self.partitions)
+                self._each[number] = Runtime(
+                    self.url, config, partition=number, name=self.name, first=self
+                )
+        return [self._each[each] for each in numbers or range(self.partitions)]
 
     def consumer_name(self, role: str) -> str:
         """Stable when the process was given a name, else unique."""
@@ -75,8 +114,8 @@ class Runtime:
         return client
 
     def _connect(self) -> Client:
-        client = connect(self.url)
-        client.on_refused = self._on_refused
+        client = connect(self.url, partition=self.topology.partition.number)
+        client.on_refused = self.first._on_refused
         return client
 
     def _on_refused(self, refused: Refused) -> None:
@@ -112,7 +151,7 @@ class Runtime:
         waits = backoff(0.1, 3.0)
         while not self.stop.is_set():
             try:
-                await self._read_clocks(client)
+                await self.read_clocks(client)
                 return True
             except Exception as error:
                 if not is_transient(error):
@@ -147,14 +186,13 @@ class Runtime:
             try:
                 fields = await client.hgetall(self.topology.clock)
                 if fields:
-                    self.clock = from_fields(fields)
+                    await self.read_clocks(client)
                     return
                 if claims and time.monotonic() > deadline:
                     log.warning("no signal has set the clock: it is wall time from now on")
                     claim = Transaction().require_absent(self.topology.clock)
-                    await committer.apply(
-                        claim.set_fields(self.topology.clock, GridClock().fields())
-                    )
+                    wall = {**GridClock().fields(), **partitions.fields(self.partitions)}
+                    await committer.apply(claim.set_fields(self.topology.clock, wall))
             except Exception as error:
                 if not isinstance(error, CommitUnknown) and not is_transient(error):
                     raise
@@ -166,18 +204,22 @@ class Runtime:
         client = self.connect()
         while not self.stop.is_set():
             try:
-                await self._read_clocks(client)
+                await self.read_clocks(client)
             except Exception as error:
                 if not is_transient(error):
                     log.exception("clock unreadable")
             await self.stop.sleep(_CLOCK_SECONDS)
 
-    async def _read_clocks(self, client: Redis) -> None:
+    async def read_clocks(self, client: Redis) -> None:
+        """Read the server's clock and the deployment's, and with it how many partitions there are.
+        Raises ConfigError where that is not as configured."""
         sent = steady_ms()
         server = await server_time_ms(client)
         if CLOCK.heard(server, sent):
             log.warning("this machine's clock is not the server's", corrected_ms=CLOCK.correction)
-        self.clock = from_fields(await client.hgetall(self.topology.clock))
+        fields = await client.hgetall(self.topology.clock)
+        self.partitions = partitions.agreed(fields, self.config.partitions)
+        self.clock = from_fields(fields)
         self._heard = time.monotonic()
 
     async def announce(self, role: str, name: str, committer: Committer) -> None:
@@ -202,6 +244,8 @@ class Runtime:
                 await self.stop.sleep(next(waits))
 
     async def aclose(self) -> None:
+        for each in self._each.values():
+            await each.aclose()
         for committer in self._committers:
             await committer.aclose()
         for client in self._clients:

@@ -1,7 +1,9 @@
 """The stream server's URL: completed from the environment, and shown without its secrets.
 
-`redis://` or `rediss://` (TLS), with `[user:password@]host[:port][/db]`; of a query the options
-in `OPTIONS` are understood. What the URL does not say is taken from the environment:
+`redis://` or `rediss://` (TLS), with `[user:password@]host[:port][/db]`; for a Redis Cluster
+`redis+cluster://` or `rediss+cluster://`, with any of its nodes as `host:port,host:port`. Of a
+query the options in `OPTIONS` are understood. What the URL does not say is taken from the
+environment:
 
     CARBON_REDIS_USERNAME, CARBON_REDIS_PASSWORD   who we are
     CARBON_REDIS_CA                                file of the certificates that sign the server's
@@ -16,6 +18,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, parse_qsl, quote, urlencode, urlsplit
 
 from carbon_orchestrator.config import ConfigError
+from streams import cluster
 
 OPTIONS = frozenset(
     {
@@ -53,7 +56,7 @@ def completed(url: str, environment: Mapping[str, str] = os.environ) -> str:
             f"the stream server's URL has an option that is not known, {unknown[0]!r};"
             f" known are {', '.join(sorted(OPTIONS))}"
         )
-    if parts.scheme == "rediss":
+    if parts.scheme.startswith("rediss"):
         for option, variable in _FILES.items():
             if option not in query and environment.get(variable):
                 query[option] = environment[variable]
@@ -65,15 +68,26 @@ def completed(url: str, environment: Mapping[str, str] = os.environ) -> str:
 
 
 def _parts(url: str) -> SplitResult:
-    wrong = "the stream server's URL is not understood; write it like redis://127.0.0.1:6379/0"
+    wrong = (
+        "the stream server's URL is not understood; write it like redis://127.0.0.1:6379/0, or for"
+        " a cluster like redis+cluster://node-1:6379,node-2:6379"
+    )
     try:
-        parts = urlsplit(url)
-        found = parts.port is not None or bool(parts.hostname or parts.path)
+        each = [urlsplit(node) for node in _nodes(url)]
+        found = all(one.port is not None or one.hostname or one.path for one in each)
     except ValueError:  # its text would quote a part of the password
         raise ConfigError(f"{wrong} (characters such as / # ? in a password as %2F)") from None
-    if parts.scheme not in ("redis", "rediss", "unix") or not found:
+    if not all(one.scheme in ("redis", "rediss", "unix") for one in each) or not found:
         raise ConfigError(wrong)
+    parts = urlsplit(url)
+    if parts.scheme in cluster.SCHEMES and parts.path not in ("", "/", "/0"):
+        raise ConfigError("a cluster has database 0 only: leave out what follows its hosts")
     return parts
+
+
+def _nodes(url: str) -> list[str]:
+    """The URL of each server that it names."""
+    return cluster.nodes(url) or [url]
 
 
 def _login(parts: SplitResult, query: Mapping[str, str], environment: Mapping[str, str]) -> str:
@@ -104,10 +118,11 @@ def shown(url: str) -> str:
         host = parts.netloc.rpartition("@")[2]
     except ValueError:
         return "the stream server"
-    if parts.scheme not in ("redis", "rediss", "unix"):
+    if parts.scheme not in ("redis", "rediss", "unix", *cluster.SCHEMES):
         return "the stream server"
     try:
-        _ = parts.port
+        for each in _nodes(url):
+            _ = urlsplit(each).port
     except ValueError:  # "redis://user:pa/ss@host": what looks like a port is of the password
         return f"{parts.scheme}://…"
     return f"{parts.scheme}://{host}{parts.path}"
@@ -122,19 +137,25 @@ def without_login(url: str) -> str:
 
 
 def same_server(url: str, other: str) -> bool:
-    """Whether both name the same server, by the same name."""
+    """Whether both name the same server, or a node of the same cluster, by the same name."""
     try:
-        one, two = (
-            (parts.hostname, parts.port or 6379, parts.path if parts.scheme == "unix" else "")
-            for parts in map(urlsplit, (url, other))
-        )
+        return not _places(url).isdisjoint(_places(other))
     except ValueError:
         return False
-    return one == two
+
+
+def _places(url: str) -> set[tuple[str | None, int, str]]:
+    """Where the servers are that it names. ValueError."""
+    return {
+        (parts.hostname, parts.port or 6379, parts.path if parts.scheme == "unix" else "")
+        for parts in map(urlsplit, _nodes(url))
+    }
 
 
 def is_loopback(url: str) -> bool:
-    """Whether the server is on this machine."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return parts.scheme == "unix" or host in _LOOPBACK or host.startswith("127.")
+    """Whether the server, or the cluster, is on this machine."""
+    for parts in map(urlsplit, _nodes(url)):
+        host = parts.hostname or ""
+        if not (parts.scheme == "unix" or host in _LOOPBACK or host.startswith("127.")):
+            return False
+    return True

@@ -98,6 +98,17 @@ def is_job_id(text: str, partition: int) -> bool:
     return _JOB_ID.fullmatch(text) is not None and text.endswith(f"-{partition}")
 
 
+def partition_of(text: str) -> int | None:
+    """The partition that a job id ends in; None for what is no job id."""
+    return int(text.rpartition("-")[2]) if _JOB_ID.fullmatch(text) is not None else None
+
+
+def home_of(partitions: int, *identity: str) -> int:
+    """The partition to which an identity belongs, the same each time."""
+    digest = hashlib.sha256("\0".join(identity).encode()).digest()
+    return int.from_bytes(digest[16:24]) % partitions
+
+
 def is_name(text: str) -> bool:
     """Whether `text` may be a project's name, or anything else that a person names."""
     return len(text) <= 64 and _is_name(text)

@@ -6,11 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import redis
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import SSLConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from streams import cluster
 from streams.errors import Refused
 from streams.refusals import refusal
 
@@ -68,27 +70,39 @@ class _Pipeline(Pipeline):
             raise
 
 
-def connect(url: str, *, timeout: float = SOCKET_TIMEOUT) -> Client:
-    """A client with one connection of its own. TLS, and who we are, are told by the URL.
+def connect(url: str, *, timeout: float = SOCKET_TIMEOUT, partition: int = 0) -> Client:
+    """A client with one connection of its own. TLS, and who we are, are told by the URL. In a
+    cluster it is to the node that has the keys of that partition.
 
     No automatic retry: redis-py's default resends a write whose reply was lost, which would
     publish it twice. Whoever may safely send again does so in his own loop. Replies of the
     stream commands come raw (flat lists of bytes).
     """
-    client = Client.from_url(
+    pool = _pool(
         url,
+        partition,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=timeout,
         socket_connect_timeout=min(timeout, 5.0),
         socket_keepalive=True,
-        single_connection_client=True,
         protocol=2,
         driver_info=_DRIVER,
     )
-    assert isinstance(client, Client)
+    client = Client(connection_pool=pool, single_connection_client=True)
+    client.auto_close_connection_pool = True
     for command in _RAW_REPLIES:
         client.response_callbacks[command] = _raw  # type: ignore[assignment]
     return client
+
+
+def _pool(url: str, partition: int, **options: Any) -> ConnectionPool:
+    nodes = cluster.nodes(url)
+    if not nodes:
+        return ConnectionPool.from_url(url, **options)
+    pool = ConnectionPool.from_url(nodes[0], **options, slot=cluster.Slot(nodes, partition))
+    encrypted = issubclass(pool.connection_class, SSLConnection)
+    pool.connection_class = cluster.ToSlotEncrypted if encrypted else cluster.ToSlot
+    return pool
 
 
 def _raw(reply: Any, **_: Any) -> Any:

@@ -52,7 +52,7 @@ class EmbeddedServer:
     """One server process on loopback, its files under `directory`.
 
     `program`: another server program than the bundled one. `keep_fds`: descriptors that stay
-    open as long as it lives (a lock, for instance).
+    open as long as it lives (a lock, for instance). `options`: more of its command line.
     """
 
     def __init__(
@@ -63,12 +63,14 @@ class EmbeddedServer:
         fsync: str = "everysec",
         program: str | None = None,
         keep_fds: tuple[int, ...] = (),
+        options: tuple[str, ...] = (),
     ) -> None:
         self.directory = directory
         self.port = port
         self.fsync = fsync
         self._program = program
         self._keep_fds = keep_fds
+        self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self._log: IO[bytes] | None = None
 
@@ -98,7 +100,7 @@ class EmbeddedServer:
         # Rewriting the file takes a core for a while: not before it is worth it.
         command += ["--daemonize", "no", "--auto-aof-rewrite-min-size", "512mb"]
         # Records hold short texts: kept compact they take half the memory.
-        command += ["--hash-max-listpack-value", "1024"]
+        command += ["--hash-max-listpack-value", "1024", *self._options]
         self._process = subprocess.Popen(  # noqa: ASYNC220 - waited for below, without blocking
             command,
             stdin=subprocess.DEVNULL,

@@ -23,8 +23,9 @@ from carbon_orchestrator.worker.guardian import Guardian
 from streams.commit import Committer
 from streams.connection import connect
 from streams.embedded import EmbeddedServer
+from streams.embedded_cluster import EmbeddedCluster
 from streams.keys import Partition
-from streams.testing import PERMANENT, leaked_keys, running_server
+from streams.testing import PERMANENT, leaked_keys, running_cluster, running_server
 
 PROGRAM = os.environ.get("CARBON_TEST_SERVER")
 PLAIN = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
@@ -57,6 +58,27 @@ def session_server() -> Iterator[EmbeddedServer]:
         yield server
         guardian.forget(server.pid)
     guardian.close()
+
+
+@pytest.fixture(scope="session")
+def session_cluster() -> Iterator[EmbeddedCluster]:
+    """Three primaries and their replicas, for tests that end none of them."""
+    guardian = Guardian()
+    with running_cluster(PROGRAM) as cluster:
+        pids = [each.pid for each in cluster.servers if each.pid is not None]
+        for pid in pids:
+            guardian.watch(pid)
+        yield cluster
+        for pid in pids:
+            guardian.forget(pid)
+    guardian.close()
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[EmbeddedCluster]:
+    """A cluster for a test that kills its servers."""
+    with running_cluster(PROGRAM) as cluster:
+        yield cluster
 
 
 @pytest.fixture(autouse=True)

@@ -6,5 +6,6 @@ Everything is a process of its own: signal, gateway, two routers, two FAST worke
 worker, two accounting roles, a server with an append-only file and a replica of it, and a
 proxy between each of them and the server. Strikes are drawn from the seed (`strikes.py`) and
 carried out (`faults.py`) while jobs come in over HTTP with idempotency keys and straight to
-the streams (`load.py`). When all has come to rest, `benchmarks.invariants` must hold.
+the streams (`load.py`). With `--partitions 4` it is all spread over a cluster of three nodes
+and their replicas (`cluster.py`). When all has come to rest, `benchmarks.invariants` must hold.
 """

@@ -12,7 +12,7 @@ from typing import Any
 import uvloop
 
 from benchmarks import chaos
-from benchmarks.chaos.plan import GROUPS, KINDS, Plan, chosen
+from benchmarks.chaos.plan import GROUPS, KINDS, NOT_ON_CLUSTERS, Plan, chosen
 from benchmarks.chaos.running import run
 from benchmarks.chaos.strikes import schedule
 
@@ -22,6 +22,11 @@ def _faults(text: str) -> tuple[str, ...]:
         return chosen(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _on(partitions: int, faults: tuple[str, ...]) -> tuple[str, ...]:
+    """What of these is done to a cluster, or to a server."""
+    return tuple(each for each in faults if partitions == 1 or each not in NOT_ON_CLUSTERS)
 
 
 def _span(text: str) -> tuple[float, float]:
@@ -47,6 +52,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--fsync", choices=("everysec", "always"), default="always")
     parser.add_argument("--durability", choices=("server", "replica"), default="replica")
     parser.add_argument("--server", help="another server program than the bundled one")
+    parser.add_argument(
+        "--partitions", type=int, default=1, help="of several, on a cluster of three nodes"
+    )
     parser.add_argument("--json", type=Path, help="also write the reports there")
     parser.add_argument("--dry", action="store_true", help="only print the strikes of the seed")
     return parser.parse_args()
@@ -61,11 +69,12 @@ def main() -> None:
             seed=arguments.seed + number,
             seconds=arguments.minutes * 60,
             rate=arguments.rate,
-            faults=arguments.faults,
+            faults=_on(arguments.partitions, arguments.faults),
             between=arguments.between,
             fsync=arguments.fsync,
             durability=arguments.durability,
             program=arguments.server,
+            partitions=arguments.partitions,
         )
         print(f"seed {plan.seed}", flush=True)
         if arguments.dry:

@@ -74,6 +74,11 @@ class House(Deployment):
     def replicated(self) -> bool:
         return "failover" in self.plan.faults or self.plan.durability == "replica"
 
+    @property
+    def there(self) -> str:
+        """Where the server is, without any links."""
+        return self.server.url
+
     def url(self, name: str) -> str:
         """Where a role or the publisher finds the server: through its link."""
         return f"redis://127.0.0.1:{self._ports[name]}/0"

@@ -15,9 +15,9 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from benchmarks.chaos.plan import TOPOLOGY, Plan
+from benchmarks.chaos.plan import Plan
 from carbon_orchestrator.events import JobSubmitted, Urgency
-from carbon_orchestrator.submission import derived_job_id, new_job_id
+from carbon_orchestrator.submission import derived_job_id, home_of, new_job_id
 from streams.codec import envelope
 from streams.commit import Committer, Transaction
 from streams.connection import connect
@@ -62,7 +62,13 @@ class Publishers:
         self._chance = random.Random(f"{plan.seed} load")
         self._url = f"http://127.0.0.1:{port}/jobs"
         replicas = 1 if plan.durability == "replica" else 0
-        self._committer = Committer(connect(url), TOPOLOGY.partition, replicas=replicas)
+        self._topologies = plan.topologies
+        self._committers = [
+            Committer(
+                connect(url, partition=each.partition.number), each.partition, replicas=replicas
+            )
+            for each in self._topologies
+        ]
         self._ends = 0.0
         self._numbers = itertools.count()
 
@@ -77,7 +83,8 @@ class Publishers:
                 for number in range(_CLIENTS):
                     tasks.create_task(self._http(session, number / _CLIENTS))
         finally:
-            await self._committer.aclose()
+            for each in self._committers:
+                await each.aclose()
 
     async def _stream(self) -> None:
         began = time.monotonic()
@@ -86,13 +93,14 @@ class Publishers:
             count = self._chance.randint(1, 60)
             sent += count
             ids, transactions = [], []
+            number = self._chance.randrange(self.plan.partitions)
             for _ in range(count):
-                event = msgspec.structs.replace(job(self._chance), job_id=new_job_id(0))
-                lane = TOPOLOGY.jobs_lane(event.urgency)
+                event = msgspec.structs.replace(job(self._chance), job_id=new_job_id(number))
+                lane = self._topologies[number].jobs_lane(event.urgency)
                 transactions.append(Transaction().emit(lane, envelope(event, "chaos")))
                 ids.append(event.job_id)
             try:
-                taken = await self._committer.commit(transactions)
+                taken = await self._committers[number].commit(transactions)
             except CommitUnknown:
                 taken = []  # no answer: these may be there or not
             self.accepted |= {str(each) for each, held in zip(ids, taken, strict=False) if held}
@@ -111,7 +119,8 @@ class Publishers:
             if self._chance.random() < 0.05:  # an impatient client
                 posts.append(self._post(session, key, body))
             for job_id in await asyncio.gather(*posts):
-                if job_id != derived_job_id(0, "key", key):
+                number = home_of(self.plan.partitions, "key", key)
+                if job_id != derived_job_id(number, "key", key):
                     raise AssertionError(f"key {key} was answered with job {job_id}")
                 self.accepted.add(job_id)
             self.published += 1

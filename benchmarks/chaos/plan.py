@@ -22,6 +22,8 @@ GROUPS = {
     "network": ("latency", "cut", "half-open", "mid-reply", "trickle"),
     "full": ("oom", "disk", "archive"),
 }
+#: What is not done to a cluster: its nodes are found by themselves, not through the proxy.
+NOT_ON_CLUSTERS = (*GROUPS["network"], "oom", "disk")
 Durability = Literal["server", "replica"]
 
 ROLES = (
@@ -46,6 +48,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability = "replica"
     program: str | None = None
     patience: float = 300.0  # from the last job published until all rests
+    partitions: int = 1  # of several, on a cluster of three nodes and their replicas
+
+    @property
+    def topologies(self) -> list[Topology]:
+        """Of each partition."""
+        return [Topology(Partition("carbon", number)) for number in range(self.partitions)]
 
     @property
     def may_lose(self) -> bool:

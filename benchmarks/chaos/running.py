@@ -6,14 +6,19 @@ import asyncio
 import sys
 import time
 
+from redis.asyncio import Redis
+
 from benchmarks.chaos.audit import verify
+from benchmarks.chaos.cluster import ClusterHouse
 from benchmarks.chaos.faults import Faults
 from benchmarks.chaos.house import House
 from benchmarks.chaos.load import Publishers
-from benchmarks.chaos.plan import PUBLISHER, TOPOLOGY, Plan
+from benchmarks.chaos.plan import PUBLISHER, Plan
 from benchmarks.chaos.report import Outcome, evidence
 from benchmarks.chaos.strikes import schedule
-from benchmarks.invariants import check, resting
+from benchmarks.invariants import check, resting, together
+from carbon_orchestrator.submission import partition_of
+from carbon_orchestrator.topology import Topology
 from streams.connection import connect
 from streams.errors import is_transient
 
@@ -24,7 +29,7 @@ async def run(plan: Plan) -> Outcome:
     """Publish and strike for the plan's time, wait for rest, look. The files of a run that was
     not sound are kept; where they are is told on stderr."""
     began = time.monotonic()
-    house = House(plan)
+    house = House(plan) if plan.partitions == 1 else ClusterHouse(plan)
     async with house:
         house.start_roles()
         publishers = Publishers(plan, house.url(PUBLISHER), house.http)
@@ -38,9 +43,14 @@ async def run(plan: Plan) -> Outcome:
         finally:
             watching.cancel()
         await asyncio.wait((watching,))
-        async with connect(house.server.url) as redis:
-            findings = await check(redis, TOPOLOGY, publishers.accepted, house.archive)
-        audit = await verify(house.server.url, house.config, house.archive)
+        found = []
+        for each in plan.topologies:
+            number = each.partition.number
+            own = {one for one in publishers.accepted if partition_of(one) == number}
+            async with connect(house.there, partition=number) as redis:
+                found.append(await check(redis, each, own, house.archive))
+        findings = together(found)
+        audit = await verify(house.there, house.config, house.archive)
     outcome = Outcome(
         plan,
         findings,
@@ -77,13 +87,19 @@ async def _look_after(house: House) -> None:
 async def _rest(house: House, plan: Plan) -> bool:
     """Wait until nothing is under way; False if that takes longer than the plan's patience."""
     deadline = time.monotonic() + plan.patience
-    async with connect(house.server.url) as redis:
-        while time.monotonic() < deadline:
-            try:
-                if await resting(redis, TOPOLOGY):
-                    return True
-            except Exception as error:  # the server may have been killed a moment ago
-                if not is_transient(error):
-                    raise
-            await asyncio.sleep(_LOOK_SECONDS)
-    return False
+    for each in plan.topologies:
+        async with connect(house.there, partition=each.partition.number) as redis:
+            while not await _rests(redis, each):
+                if time.monotonic() > deadline:
+                    return False
+                await asyncio.sleep(_LOOK_SECONDS)
+    return True
+
+
+async def _rests(redis: Redis, topology: Topology) -> bool:
+    try:
+        return await resting(redis, topology)
+    except Exception as error:  # the server may have been killed a moment ago
+        if not is_transient(error):
+            raise
+        return False

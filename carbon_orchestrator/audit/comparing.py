@@ -229,7 +229,7 @@ async def rebuild_and_compare(
     findings = Findings()
     there: Cut | None = None
     until = source.until
-    target = connect(into)
+    target = connect(into, partition=source.partition.number)
     try:
         await check_empty(target, namespace)
         if source.url is not None:

@@ -204,7 +204,7 @@ class Reading:
 @asynccontextmanager
 async def reading(source: Source) -> AsyncIterator[Reading]:
     """A view that is closed again."""
-    redis = None if source.url is None else connect(source.url)
+    redis = None if source.url is None else connect(source.url, partition=source.partition.number)
     try:
         yield Reading(source, redis)
     finally:

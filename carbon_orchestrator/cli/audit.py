@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +17,14 @@ from carbon_orchestrator.cli.output import Column, Json
 from carbon_orchestrator.cli.progress import progress
 from carbon_orchestrator.cli.replay import wall_time
 from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
-from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
+from carbon_orchestrator.cli.stream_server import (
+    Data,
+    PartitionNumber,
+    ServerUrl,
+    numbers,
+    topology,
+    with_server,
+)
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.config import load
 from carbon_orchestrator.server_url import completed, shown
@@ -62,6 +70,7 @@ def verify(
     to: str | None = None,
     archive: ArchiveDirectory = None,
     archive_only: ArchiveOnly = False,
+    partition: PartitionNumber = None,
     redis: ServerUrl = None,
     data: Data = None,
     config: ConfigFile = None,
@@ -84,13 +93,20 @@ def verify(
     to
         Wall time to end with, likewise.
     """
-    source = _source(archive, archive_only, redis, data, config, from_, to)
-    result = _run(source, lambda: _verified(source, None if head is None else _noted(head)))
+    sources = _sources(archive, archive_only, redis, data, config, partition, from_, to)
+    if head is not None and len(sources) > 1:
+        raise Failure("--head is of one partition: name it with --partition", USAGE)
+    noted = None if head is None else _noted(head)
+    results = [_run(each, partial(_verified, each, noted)) for each in sources]
     if json:
-        output.write_json(msgspec.to_builtins(result) | {"diverging": _diverging(result)})
+        found = [msgspec.to_builtins(each) | {"diverging": _diverging(each)} for each in results]
+        output.write_json(_of_partitions(sources, found))
     else:
-        _show(result)
-    return NOT_WELL if _diverging(result) else DONE
+        for source, result in zip(sources, results, strict=True):
+            if len(sources) > 1:
+                output.title(f"partition {source.partition.number}")
+            _show(result)
+    return NOT_WELL if any(map(_diverging, results)) else DONE
 
 
 @audit.command
@@ -103,6 +119,7 @@ def rebuild(
     compare: Annotated[bool, Parameter(help="compare with the live deployment")] = True,
     archive: ArchiveDirectory = None,
     archive_only: ArchiveOnly = False,
+    partition: PartitionNumber = None,
     redis: ServerUrl = None,
     data: Data = None,
     config: ConfigFile = None,
@@ -120,7 +137,10 @@ def rebuild(
     from carbon_orchestrator.audit.rebuild import NotEmpty
     from carbon_orchestrator.audit.verify import sizes
 
-    source = _source(archive, archive_only, redis, data, config, None, None)
+    sources = _sources(archive, archive_only, redis, data, config, partition, None, None)
+    if len(sources) > 1:
+        raise Failure("one partition at a time is rebuilt: name it with --partition", USAGE)
+    (source,) = sources
     target = completed(into)
 
     async def main() -> Any:
@@ -140,7 +160,8 @@ def rebuild(
                     source, target, into_namespace, compared=compare, tell=more
                 )
 
-            return await with_server(target, build)
+            number = source.partition.number
+            return await with_server(target, build, partition=number)
 
     try:
         rebuilt = _run(source, main)
@@ -162,6 +183,7 @@ def head_(
     *,
     archive: ArchiveDirectory = None,
     archive_only: ArchiveOnly = False,
+    partition: PartitionNumber = None,
     redis: ServerUrl = None,
     data: Data = None,
     config: ConfigFile = None,
@@ -171,39 +193,69 @@ def head_(
     `audit verify --head` checks it."""
     from carbon_orchestrator.audit.verify import head
 
-    source = _source(archive, archive_only, redis, data, config, None, None)
-    found = _run(source, lambda: head(source))
-    if found is None:
+    sources = _sources(archive, archive_only, redis, data, config, partition, None, None)
+    found = [_run(each, partial(head, each)) for each in sources]
+    if None in found:
         raise Failure("nothing is sealed yet; accounting does it every few seconds")
-    seal, at = found
     if json:
-        output.write_json({"number": seal.number, "hash": seal.hash, "time": rfc3339(at)})
-    else:
-        output.write(f"{seal.number}:{seal.hash}  {rfc3339(at)}")
+        heads = [
+            {"number": seal.number, "hash": seal.hash, "time": rfc3339(at)} for seal, at in found
+        ]
+        output.write_json(_of_partitions(sources, heads))
+        return
+    for source, (seal, at) in zip(sources, found, strict=True):
+        of = f"  partition {source.partition.number}" if len(sources) > 1 else ""
+        output.write(f"{seal.number}:{seal.hash}  {rfc3339(at)}{of}")
 
 
-def _source(
+def _sources(
     archive: Path | None,
     archive_only: bool,
     redis: str | None,
     data: Path | None,
     config: Path | None,
+    partition: int | None,
     from_: str | None,
     to: str | None,
-) -> Source:
+) -> list[Source]:
+    """The record of each partition, or of the one that is given."""
     from carbon_orchestrator.accounting.record_keeping import archive_directory
     from carbon_orchestrator.audit.reading import Source
     from streams.history import BEGIN, last_of_ms
 
     loaded = load(config)
     begin, end = wall_time("--from", from_), wall_time("--to", to)
-    return Source(
-        topology(loaded).partition,
-        None if archive_only else completed(redis_url(redis, data)),
-        archive or archive_directory(loaded, data),
-        BEGIN if not begin else last_of_ms(begin - 1),
-        None if end is None else last_of_ms(end),
-    )
+    url, folder = redis_url(redis, data), archive or archive_directory(loaded, data)
+    if not archive_only:
+        found = run_async(partial(numbers, url, loaded, partition))
+    else:
+        found = _archived(folder, loaded.namespace) if partition is None else [partition]
+    return [
+        Source(
+            topology(loaded, number).partition,
+            None if archive_only else completed(url),
+            folder,
+            BEGIN if not begin else last_of_ms(begin - 1),
+            None if end is None else last_of_ms(end),
+        )
+        for number in found
+    ]
+
+
+def _archived(folder: Path, namespace: str) -> list[int]:
+    """The partitions that have an archive there; the first at any rate."""
+    suffixes = (path.name.removeprefix(f"{namespace}.") for path in folder.glob(f"{namespace}.*"))
+    return sorted({0, *(int(each) for each in suffixes if each.isdecimal())})
+
+
+def _of_partitions(sources: Sequence[Source], found: Sequence[dict[str, Any]]) -> Any:
+    """What was found, as JSON; where there are several partitions, a list with their numbers."""
+    if len(sources) == 1:
+        return found[0]
+    return [
+        {"partition": source.partition.number, **each}
+        for source, each in zip(sources, found, strict=True)
+    ]
 
 
 def _run(source: Source, main: Callable[[], Any]) -> Any:
@@ -218,7 +270,8 @@ def _run(source: Source, main: Callable[[], Any]) -> Any:
         if source.url is None:
             return run_async(main)
         url = source.url
-        return run_async(lambda: with_server(url, reachable))
+        number = source.partition.number
+        return run_async(lambda: with_server(url, reachable, partition=number))
     except ArchiveError as error:
         there = source.archive is not None and source.archive.is_dir()
         hint = "" if there else f" (there is no {source.archive}: name it with --archive)"

@@ -20,11 +20,13 @@ from carbon_orchestrator.cli.stream_server import (
     PATIENCE_SECONDS,
     Data,
     ServerUrl,
+    numbers,
     topology,
     with_server,
 )
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import load
+from carbon_orchestrator.every_letter import EveryLetter
 from carbon_orchestrator.letters import (
     DROPPED,
     RETRIED,
@@ -55,13 +57,25 @@ def _on_letters(
     """Run `use` with the dead letters of the deployment."""
     from streams.commit import Committer
 
-    names = topology(load(config))
+    url, loaded = redis_url(redis, data), load(config)
 
-    async def on_server(client: Redis) -> Any:
-        committer = Committer(client, names.partition, patience=PATIENCE_SECONDS)
-        return await use(Letters(client, committer, names))
+    async def on_each(left: Sequence[int], found: dict[int, Letters]) -> Any:
+        """With those of the partitions that are left, besides the ones that are found."""
+        if not left:
+            return await use(EveryLetter(found) if len(found) > 1 else found[0])
+        names = topology(loaded, left[0])
 
-    return run_async(lambda: with_server(redis_url(redis, data), on_server))
+        async def on_server(client: Redis) -> Any:
+            committer = Committer(client, names.partition, patience=PATIENCE_SECONDS)
+            letters = Letters(client, committer, names)
+            return await on_each(left[1:], {**found, left[0]: letters})
+
+        return await with_server(url, on_server, partition=left[0])
+
+    async def main() -> Any:
+        return await on_each(await numbers(url, loaded), {})
+
+    return run_async(main)
 
 
 def _age(letter: DeadLetter, now: int) -> str:

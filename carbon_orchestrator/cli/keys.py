@@ -12,7 +12,13 @@ from carbon_orchestrator.cli.faults import NOT_WELL, USAGE, Failure
 from carbon_orchestrator.cli.output import STATES, Column, Json
 from carbon_orchestrator.cli.quantities import moment
 from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
-from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
+from carbon_orchestrator.cli.stream_server import (
+    Data,
+    ServerUrl,
+    everywhere,
+    topology,
+    with_server,
+)
 from carbon_orchestrator.clock import rfc3339, wall_ms
 from carbon_orchestrator.config import load
 from carbon_orchestrator.durations import milliseconds
@@ -162,9 +168,14 @@ def revoke(
         committer = Committer(client, names.partition, patience=10)
         return await revoke_key(client, committer, names, who(), key_id)
 
+    async def forget(client: Redis, names: Topology) -> None:
+        """What jobs came with it."""
+        await client.delete(names.held(key_id))
+
     key: ApiKey | None = _on_server(redis, data, config, use)
     if key is None:
         raise Failure(f"no API key {key_id}", NOT_WELL)
+    run_async(lambda: everywhere(redis_url(redis, data), load(config), forget, None))
     if json:
         output.write_json(_shown(key_id, key, wall_ms()))
     else:

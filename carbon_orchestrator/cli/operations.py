@@ -11,11 +11,11 @@ from carbon_orchestrator.cli.faults import USAGE, Failure
 from carbon_orchestrator.cli.output import Column, Json
 from carbon_orchestrator.cli.quantities import moment
 from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
-from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
+from carbon_orchestrator.cli.stream_server import Data, PartitionNumber, ServerUrl, everywhere
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.config import load
 from carbon_orchestrator.events import OperatorActed, RoleStarted
-from carbon_orchestrator.topology import CODEC
+from carbon_orchestrator.topology import CODEC, Topology
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -46,6 +46,7 @@ class Operation(msgspec.Struct, frozen=True):
 def operations(
     *,
     limit: int = 50,
+    partition: PartitionNumber = None,
     redis: ServerUrl = None,
     data: Data = None,
     config: ConfigFile = None,
@@ -62,12 +63,13 @@ def operations(
     """
     if not 1 <= limit <= _MOST_LISTED:
         raise Failure(f"--limit must be 1 to {_MOST_LISTED}", USAGE)
-    stream = topology(load(config)).operations
+    loaded = load(config)
 
-    async def use(client: Redis) -> list[Operation]:
-        return await latest(client, stream, limit)
+    async def use(client: Redis, names: Topology) -> list[Operation]:
+        return await latest(client, names.operations, limit)
 
-    found = run_async(lambda: with_server(redis_url(redis, data), use))
+    each = run_async(lambda: everywhere(redis_url(redis, data), loaded, use, partition))
+    found = sorted((one for some in each for one in some), key=lambda one: one.time)[-limit:]
     if json:
         listed = [msgspec.to_builtins(each) | {"time": rfc3339(each.time)} for each in found]
         output.write_json(listed)

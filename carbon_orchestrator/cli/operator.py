@@ -13,7 +13,7 @@ from carbon_orchestrator.cli import output
 from carbon_orchestrator.cli.faults import DONE, NOT_WELL, UNREACHABLE, USAGE, Failure
 from carbon_orchestrator.cli.output import STATES, Column, Json
 from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
-from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
+from carbon_orchestrator.cli.stream_server import Data, PartitionNumber, ServerUrl, everywhere
 from carbon_orchestrator.config import Config, load
 from carbon_orchestrator.server_url import shown
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from carbon_orchestrator.doctor import Check
+    from carbon_orchestrator.topology import Topology
 
 
 def doctor(
@@ -29,6 +30,7 @@ def doctor(
     data: Data = None,
     acl: Annotated[bool, Parameter(negative="")] = False,
     passwords: Path | None = None,
+    partition: PartitionNumber = None,
     config: ConfigFile = None,
     json: Json = False,
 ) -> int:
@@ -58,12 +60,15 @@ def doctor(
 
     url, loaded = redis_url(redis, data), load(config)
 
-    async def use(client: Redis) -> list[Check]:
-        found = examine(await gather(client, topology(loaded), loaded))
-        return found + await record_checks(client, topology(loaded), loaded)
+    async def use(client: Redis, names: Topology) -> list[Check]:
+        found = examine(await gather(client, names, loaded))
+        found += await record_checks(client, names, loaded)
+        number = names.partition.number
+        return found if not number else [each.of_partition(number) for each in found]
 
     try:
-        checks = run_async(lambda: with_server(url, use))
+        examined = run_async(lambda: everywhere(url, loaded, use, partition))
+        checks = [check for each in examined for check in each]
     except Failure as failure:
         if json and failure.status == UNREACHABLE:
             output.write_json([{"name": "reachable", "status": "fail", "detail": str(failure)}])

@@ -20,7 +20,14 @@ from carbon_orchestrator.cli.output import Json
 from carbon_orchestrator.cli.progress import progress
 from carbon_orchestrator.cli.quantities import moment
 from carbon_orchestrator.cli.roles import ConfigFile, redis_url, run_async
-from carbon_orchestrator.cli.stream_server import Data, ServerUrl, topology, with_server
+from carbon_orchestrator.cli.stream_server import (
+    Data,
+    PartitionNumber,
+    ServerUrl,
+    numbers,
+    topology,
+    with_server,
+)
 from carbon_orchestrator.clock import GridClock, from_fields, parse_time, wall_ms
 from carbon_orchestrator.config import Config, load
 from carbon_orchestrator.durations import milliseconds
@@ -70,6 +77,7 @@ def replay(
     speed: float | None = None,
     archive: Path | None = None,
     archive_only: Annotated[bool, Parameter(negative="")] = False,
+    partition: PartitionNumber = None,
     redis: ServerUrl = None,
     data: Data = None,
     config: ConfigFile = None,
@@ -122,9 +130,9 @@ def replay(
         raise Failure("--limit and --speed must be above 0", USAGE)
     if publish_to is None and (target or target_namespace or speed is not None):
         raise Failure("--target, --target-namespace and --speed need --publish-to", USAGE)
-    names = topology(loaded)
     goal = None
     url = None if archive_only else redis_url(redis, data)
+    names = topology(loaded, _number(url, loaded, partition))
     if publish_to is not None:
         goal = _goal(loaded, publish_to, target, url, target_namespace, speed)
     selection = _selection(names, from_, to, stream, type_, job, project, goal)
@@ -147,7 +155,17 @@ def replay(
     if url is None:
         run_async(lambda: use(None))
     else:
-        run_async(lambda: with_server(url, use))
+        run_async(lambda: with_server(url, use, partition=names.partition.number))
+
+
+def _number(url: str | None, config: Config, given: int | None) -> int:
+    """The partition whose record is replayed. Raises Failure where it has to be named."""
+    if url is None:
+        return given or 0
+    found: list[int] = run_async(lambda: numbers(url, config, given))
+    if len(found) > 1:
+        raise Failure("one partition at a time is replayed: name it with --partition", USAGE)
+    return found[0]
 
 
 def _archive_directory(config: Config, data: Path | None) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,7 +16,7 @@ from cyclopts import Parameter
 from carbon_orchestrator import logs
 from carbon_orchestrator.cli.faults import USAGE, Failure
 from carbon_orchestrator.clock import parse_time
-from carbon_orchestrator.config import Config, PolicyName, load
+from carbon_orchestrator.config import Config, PolicyName, complete, load
 from carbon_orchestrator.data_dir import default_data_dir
 from carbon_orchestrator.events import Pool
 from carbon_orchestrator.runtime import Runtime
@@ -46,6 +46,10 @@ Signals = Annotated[
 ]
 Policy = Annotated[
     PolicyName | None, Parameter(help="when and where jobs run, instead of the configuration's")
+]
+Partitions = Annotated[
+    list[int] | None,
+    Parameter(negative="", help="partition to serve; repeated; by default all of them"),
 ]
 RequireKeys = Annotated[
     bool,
@@ -95,6 +99,7 @@ def up(
     data: Path | None = None,
     redis: str | None = None,
     redis_port: int = 6390,
+    partitions: int | None = None,
     signal: Signals = None,
     speed: float | None = None,
     start: str | None = None,
@@ -120,6 +125,8 @@ def up(
         URL of a server of yours, instead of the bundled one.
     redis_port
         Port of the bundled server; another is taken if it is in use.
+    partitions
+        Shares of the deployment that stand alone, for a cluster; fixed at the first start.
     speed
         Play a trace, and the clock of deadlines and deferrals, so many times faster.
     start
@@ -147,6 +154,8 @@ def up(
         config=config,
     )
     loaded = with_policy(load(config), policy)
+    if partitions is not None:
+        loaded = complete(msgspec.structs.replace(loaded, partitions=partitions), "--partitions")
 
     async def main() -> None:
         await app.up(loaded, settings, _greet)
@@ -206,15 +215,28 @@ def serve(
 
 
 def guarded(
-    role: WorkerRole | ScalerRole, guardian: Guardian
+    guardian: Guardian, *roles: WorkerRole | ScalerRole
 ) -> Callable[[], Coroutine[Any, Any, None]]:
-    """The role's `run`, which closes its guardian in the end."""
+    """The roles' `run` side by side, which closes their guardian in the end."""
 
     async def run() -> None:
         try:
-            await role.run()
+            await all_of(role.run for role in roles)()
         finally:
             guardian.close()
+
+    return run
+
+
+def all_of(
+    parts: Iterable[Callable[[], Coroutine[Any, Any, None]]],
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """All of them side by side."""
+
+    async def run() -> None:
+        async with anyio.create_task_group() as tasks:
+            for part in parts:
+                tasks.start_soon(part)
 
     return run
 
@@ -247,6 +269,7 @@ def gateway(
 def router(
     *,
     redis: Redis = DEFAULT_REDIS,
+    partition: Partitions = None,
     policy: Policy = None,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
@@ -257,7 +280,7 @@ def router(
     async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
         from carbon_orchestrator.router.component import Router
 
-        return Router(runtime).run
+        return all_of(Router(each).run for each in runtime.each(partition or ()))
 
     serve(redis, config, log_level, part, probe_port=probe_port, policy=policy)
 
@@ -293,15 +316,13 @@ def worker(
     give_up_privileges()
 
     async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
-        from carbon_orchestrator.worker.component import WorkerRole
+        from carbon_orchestrator.worker.everywhere import workers
         from carbon_orchestrator.worker.guardian import Guardian
 
         guardian = Guardian()
         guardian.start()
         folder = data or default_data_dir()
-        return guarded(
-            WorkerRole(runtime, pool, folder, guardian, slots=slots, zone=zone), guardian
-        )
+        return guarded(guardian, *workers(runtime, pool, folder, guardian, slots=slots, zone=zone))
 
     serve(redis, config, log_level, part, probe_port=probe_port, sets_clock=False)
 
@@ -310,6 +331,7 @@ def accounting(
     *,
     archive: Path | None = None,
     redis: Redis = DEFAULT_REDIS,
+    partition: Partitions = None,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
     probe_port: ProbePort = None,
@@ -326,9 +348,9 @@ def accounting(
     async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
         from carbon_orchestrator.accounting.component import Accounting
 
-        return Accounting(runtime, archive).run
+        return all_of(Accounting(each, archive).run for each in runtime.each(partition or ()))
 
-    serve(redis, config, log_level, part, probe_port=probe_port, by_the_clock=False)
+    serve(redis, config, log_level, part, probe_port=probe_port, sets_clock=False)
 
 
 def redis_url(redis: str | None, data: Path | None) -> str:

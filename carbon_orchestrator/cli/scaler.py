@@ -84,7 +84,7 @@ def scaler(
             role = scaler_of_processes(
                 runtime, guardian, folder, config, pools=chosen, zone=zone, log_level=log_level
             )
-            return guarded(role, guardian)
+            return guarded(guardian, role)
         if actuator == "kubernetes":
             from carbon_orchestrator.kubernetes.cluster import Access, Cluster
             from carbon_orchestrator.scaler.kubernetes import Deployments

@@ -121,7 +121,7 @@ def submit(
     given = {name: value for name, value in job.items() if value is not None}
     if (job_type is None and like is None) == (file is None):
         raise Failure(
-            "name one of these: the TYPE of a job, a job to submit another --like, a --file of many",
+            "name one of these: the TYPE of a job, one to submit another --like, a --file of many",
             USAGE,
         )
     client = gateway_client(url, api_key_file, **({"patience": _WAIT_PATIENCE} if wait else {}))

@@ -15,7 +15,7 @@ WallTime = Annotated[
     str, Meta(description="RFC 3339, UTC, on the wall clock", examples=["2026-01-31T18:00:00.000Z"])
 ]
 Pair = Annotated[list[str], Meta(min_length=2, max_length=2)]
-LetterId = Annotated[str, Meta(pattern=r"^[0-9]{1,20}-[0-9]{1,20}$")]
+LetterId = Annotated[str, Meta(pattern=r"^[0-9]{1,20}-[0-9]{1,20}(-[0-9]{1,5})?$")]
 
 
 class TypeOfJobs(msgspec.Struct, kw_only=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -12,40 +12,41 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from carbon_orchestrator.accounting.record_keeping import archive_directory
+from carbon_orchestrator.every_letter import EveryLetter
 from carbon_orchestrator.gateway import pages
 from carbon_orchestrator.gateway.bodies import Bodies
 from carbon_orchestrator.gateway.carbon import Carbon
 from carbon_orchestrator.gateway.connections import Connections, Site
 from carbon_orchestrator.gateway.emissions import Emissions
 from carbon_orchestrator.gateway.express import Express
+from carbon_orchestrator.gateway.feeds import Feeds
 from carbon_orchestrator.gateway.grids import Grids
 from carbon_orchestrator.gateway.guard import Guard, caller
-from carbon_orchestrator.gateway.held import Held
 from carbon_orchestrator.gateway.house import House
-from carbon_orchestrator.gateway.job_events import JobEvents
 from carbon_orchestrator.gateway.job_starts import JobStarts
-from carbon_orchestrator.gateway.jobs import Jobs
 from carbon_orchestrator.gateway.keyring import Keyring
 from carbon_orchestrator.gateway.letters import DeadLetterOffice
-from carbon_orchestrator.gateway.listing import Listing
 from carbon_orchestrator.gateway.live import Live
-from carbon_orchestrator.gateway.logs import Logs
 from carbon_orchestrator.gateway.measuring import Measuring
 from carbon_orchestrator.gateway.metrics import Metrics
+from carbon_orchestrator.gateway.needs import Needs
 from carbon_orchestrator.gateway.negotiation import negotiated
 from carbon_orchestrator.gateway.options import Options
-from carbon_orchestrator.gateway.overview import Overview
-from carbon_orchestrator.gateway.pools import Pools
+from carbon_orchestrator.gateway.part import Part
 from carbon_orchestrator.gateway.posting import Posting
 from carbon_orchestrator.gateway.preview import Preview
 from carbon_orchestrator.gateway.problems import problems
-from carbon_orchestrator.gateway.projects import Projects
-from carbon_orchestrator.gateway.reading import Reading
-from carbon_orchestrator.gateway.room import Room
 from carbon_orchestrator.gateway.routes import ROUTES
-from carbon_orchestrator.gateway.running import Running
+from carbon_orchestrator.gateway.spread import (
+    SpreadJobs,
+    SpreadListing,
+    SpreadOverview,
+    SpreadPools,
+    SpreadReading,
+    SpreadSubmitting,
+    by_id,
+)
 from carbon_orchestrator.gateway.taking_events import TakingEvents
-from carbon_orchestrator.gateway.traced_submitting import submitting_of
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC
 from streams.errors import is_transient
@@ -53,8 +54,6 @@ from streams.retry import backoff
 from streams.table import Table
 
 log = structlog.get_logger(__name__)
-
-_PATIENCE_SECONDS = 5.0
 
 
 class Gateway:
@@ -73,43 +72,38 @@ class Gateway:
     ) -> None:
         self.runtime = runtime
         self.host, self.port = host, port
-        config, topology, limits = runtime.config, runtime.topology, runtime.config.limits
-        committer = runtime.committer(
-            _PATIENCE_SECONDS, replicas=1 if config.durability == "replica" else 0
-        )
-        reading = Reading(runtime.connect(), topology)
+        config, limits = runtime.config, runtime.config.limits
         grids = Grids(config)
-        self._table = Table(runtime.connect(), CODEC, topology.intensity, grids.observe)
+        self._table = Table(runtime.connect(), CODEC, runtime.topology.intensity, grids.observe)
         self._metrics = Metrics()
         self._measuring = Measuring(self._metrics)
-        self._keyring = Keyring(runtime.connect(), topology)
-        self._held = Held(
-            runtime.connect(), topology, max(1, int(limits.max_waiting * limits.share))
-        )
+        self._keyring = Keyring(runtime.connect(), runtime.topology)
         self._guard = Guard(
             self._keyring, limits, host, require_keys=require_keys, insecure=insecure
         )
         self._connections = Connections(limits, lambda why: self._metrics.ended.labels(why).inc())
-        asking = runtime.connect()
-        running = Running(runtime, asking)
-        self._jobs = Jobs(runtime, reading, committer, self._held, running)
-        self._listing = Listing(asking, topology, running)
-        self._logs = Logs(runtime, asking, self._jobs)
-        self._room = Room(reading, self._held, limits.max_waiting)
-        submitting = submitting_of(runtime, reading, committer, self._room)
-        bodies = Bodies(limits.max_bulk)
-        self._posting = Posting(runtime, reading, submitting, Preview(runtime, grids), bodies)
-        self._taking = TakingEvents(runtime, self._posting, submitting, self._jobs, bodies)
+        archive = archive or archive_directory(config)
+        self._parts = parts = [Part(each, grids, archive) for each in runtime.each()]
+        first, several = parts[0], len(parts) > 1
+        reading = SpreadReading(parts) if several else first.reading
+        submitting = SpreadSubmitting(parts) if several else first.submitting
+        self._listing = SpreadListing(parts) if several else first.listing
+        self._pools = SpreadPools(parts) if several else first.pools
+        self._overview = SpreadOverview(parts) if several else first.overview
+        bodies, preview = Bodies(limits.max_bulk), Preview(first.runtime, grids)
+        self._posting = Posting(runtime, reading, submitting, preview, bodies)
+        jobs = SpreadJobs(parts) if several else first.jobs
+        self._taking = TakingEvents(runtime, self._posting, submitting, jobs, bodies)
         self._carbon = Carbon(runtime, reading, grids)
-        self._pools = Pools(runtime, reading, grids)
-        self._overview = Overview(runtime, grids, self._pools)
-        self._letters = DeadLetterOffice(runtime, reading, committer)
+        self._needs = Needs(runtime, grids)
         self._house = House(runtime, reading, grids, self._carbon, self._metrics, self._connections)
         self._emissions = Emissions(reading, grids)
-        projects = Projects(asking, topology)
-        self._live = Live(runtime, asking, projects)
-        self._job_starts = JobStarts(runtime, asking, projects)
-        self._job_events = JobEvents(runtime, asking, archive or archive_directory(config))
+        letters = EveryLetter({each.number: each.letters for each in parts})
+        self._letters = DeadLetterOffice(reading, letters if several else first.letters)
+        self._live = Live(runtime.stop, Feeds([each.source for each in parts]))
+        self._job_starts = JobStarts(
+            runtime, [each.past for each in parts], [each.planned for each in parts]
+        )
         self.started = anyio.Event()
 
     @cached_property
@@ -129,16 +123,16 @@ class Gateway:
             "list_types": self._house.types,
             "submit_job": self._posting.submit,
             "list_jobs": self._listing.show,
-            "show_job": self._jobs.show,
-            "cancel_job": self._jobs.cancel,
-            "job_logs": self._logs.show,
+            "show_job": self._by_id(lambda each: each.jobs.show),
+            "cancel_job": self._by_id(lambda each: each.jobs.cancel),
+            "job_logs": self._by_id(lambda each: each.logs.show),
             "carbon": self._carbon.show,
             "best_window": self._carbon.best_window,
             "carbon_history": self._carbon.history,
             "emissions": self._show_emissions,
             "events": self._live.show,
             "take_events": self._taking.take,
-            "job_events": self._job_events.show,
+            "job_events": self._by_id(lambda each: each.job_events.show),
             "job_starts": self._job_starts.show,
             "overview": self._overview.show,
             "list_letters": self._letters.list,
@@ -146,8 +140,13 @@ class Gateway:
             "retry_letters": self._letters.retry,
             "drop_letters": self._letters.drop,
             "list_pools": self._pools.show_all,
-            "pool_demand": self._pools.demand,
+            "pool_demand": self._needs.show,
         }
+
+    def _by_id(self, of: Callable[[Part], Handler]) -> Handler:
+        """The handler of the job's partition."""
+        handlers = [of(each) for each in self._parts]
+        return by_id(self._parts, handlers) if len(handlers) > 1 else handlers[0]
 
     async def _index(self, request: web.Request) -> web.StreamResponse:
         """The dashboard for a browser, for a program what there is to see."""
@@ -190,10 +189,10 @@ class Gateway:
             self.started.set()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._keyring.follow, stop, self._guard.forget)
-                tasks.start_soon(self._held.follow, lambda: self._keyring.keys, stop)
+                for part in self._parts:
+                    tasks.start_soon(part.run, lambda: self._keyring.keys)
                 tasks.start_soon(self._connections.watch, stop)
                 tasks.start_soon(self._table.run, stop)
-                tasks.start_soon(self._logs.run)
                 tasks.start_soon(self._live.run)
         finally:
             self._guard.end_long()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from aiohttp import web
 
 from carbon_orchestrator import __version__
@@ -17,7 +19,9 @@ from carbon_orchestrator.gateway.metrics import CONTENT_TYPE, Metrics
 from carbon_orchestrator.gateway.problems import answer
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.gateway.routes import ROUTES
+from carbon_orchestrator.letters import name_of
 from carbon_orchestrator.runtime import Runtime
+from streams.inspection import GroupState
 
 if TYPE_CHECKING:
     from carbon_orchestrator.contract.documents import Name
@@ -84,10 +88,7 @@ class House:
 
     async def _state(self) -> dict[str, Any]:
         counts, groups = await self._reading.counts(), await self._reading.groups()
-        # A busy worker reads nothing, but keeps its leases on some lane of its pool.
-        alive = {each.stream for each in groups if each.live}
-        name, readers = self._runtime.topology.partition.name, self._runtime.topology.readers
-        missing = [role for role, streams in readers.items() if alive.isdisjoint(streams)]
+        missing = self._reading.unserved(groups)
         if missing:
             asleep = await self._reading.asleep()
             missing = [role for role in missing if role not in asleep]
@@ -104,13 +105,13 @@ class House:
             "carbon": grid,
             "streams": [
                 {
-                    "stream": name(each.stream),
+                    "stream": each.stream,
                     "group": each.group,
                     "lag": each.lag,
                     "pending": each.pending,
                     "live_consumers": each.live,
                 }
-                for each in groups
+                for each in by_name(groups)
             ],
         }
 
@@ -122,11 +123,11 @@ class House:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """For Prometheus."""
-        metrics, name = self._metrics, self._runtime.topology.partition.name
+        metrics = self._metrics
         for state, count in (await self._reading.counts()).items():
             metrics.jobs.labels(state).set(count)
-        for each in await self._reading.groups():
-            labels = name(each.stream), each.group
+        for each in by_name(await self._reading.groups()):
+            labels = each.stream, each.group
             metrics.pending.labels(*labels).set(each.pending)
             metrics.consumers.labels(*labels).set(each.live)
             if each.lag is not None:
@@ -137,3 +138,25 @@ class House:
         metrics.emissions.sums = await self._reading.ever()
         metrics.connections.set(len(self._connections))
         return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def by_name(groups: Iterable[GroupState]) -> list[GroupState]:
+    """The groups with their streams' names instead of keys; those of several partitions as one,
+    with as many consumers as there are where there are fewest."""
+    found: dict[tuple[str, str], GroupState] = {}
+    for each in groups:
+        name = name_of(each.stream)
+        here = msgspec.structs.replace(each, stream=name)
+        other = found.get((name, each.group), here)
+        if other is not here:
+            lags = here.lag, other.lag
+            here = GroupState(
+                name,
+                each.group,
+                None if None in lags else sum(lag or 0 for lag in lags),
+                here.pending + other.pending,
+                min(here.consumers, other.consumers),
+                min(here.live, other.live),
+            )
+        found[name, each.group] = here
+    return list(found.values())

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiohttp import web
-from redis.asyncio import Redis
 
 from carbon_orchestrator.clock import parse_time
 from carbon_orchestrator.gateway.guard import caller
 from carbon_orchestrator.gateway.past_starts import PastStarts
 from carbon_orchestrator.gateway.planned_starts import PlannedStarts
 from carbon_orchestrator.gateway.problems import answer, problem
-from carbon_orchestrator.gateway.projects import Projects
-from carbon_orchestrator.gateway.starts import Bucket, bucket_length, bucketed
+from carbon_orchestrator.gateway.starts import Bucket, Start, bucket_length, bucketed, joined
 from carbon_orchestrator.runtime import Runtime
 
 _DAY_MS = 86_400_000
@@ -21,14 +19,15 @@ _LONGEST_DAYS = 400
 
 
 class JobStarts:
-    """`redis`: shared with others."""
+    """`past`, `planned`: of each partition."""
 
-    def __init__(self, runtime: Runtime, redis: Redis, projects: Projects) -> None:
-        config, topology = runtime.config, runtime.topology
+    def __init__(
+        self, runtime: Runtime, past: Sequence[PastStarts], planned: Sequence[PlannedStarts]
+    ) -> None:
         self._runtime = runtime
-        self._zones = (config.zone, *config.zones)
-        self._past = PastStarts(redis, topology, config, projects)
-        self._planned = PlannedStarts(redis, topology, config, projects)
+        self._zones = (runtime.config.zone, *runtime.config.zones)
+        self._past = past
+        self._planned = planned
 
     async def show(self, request: web.Request) -> web.Response:
         """Starts of a day back and a day ahead, or of the time that is asked for."""
@@ -48,19 +47,25 @@ class JobStarts:
             said = f"to must lie after from, by {_LONGEST_DAYS} days at most"
             return problem(422, "invalid-query", said, field="to")
         length = bucket_length(start, end)
-        starts, all_past = await self._past.between(start, end, zone, project)
-        ahead, all_planned = max(start, now), True
-        planned: Sequence[Bucket] = ()
-        if ahead < end:
-            planned, all_planned = await self._planned.between(
+        starts: list[Start] = []
+        buckets: list[Bucket] = []
+        whole = True
+        for past in self._past:
+            some, all_past = await past.between(start, end, zone, project)
+            starts, whole = [*starts, *some], whole and all_past
+        ahead = max(start, now)
+        for planned in self._planned if ahead < end else ():
+            those, all_planned = await planned.between(
                 ahead, end, zone, project, length, overdue=start <= now
             )
+            buckets, whole = [*buckets, *those], whole and all_planned
+        starts.sort(key=lambda each: each.at)
         return answer(
             {
                 "zone": zone,
                 "bucket_ms": length,
                 "starts": [each.json() for each in bucketed(starts, length)],
-                "planned": [each.json() for each in planned],
-                "complete": all_past and all_planned,
+                "planned": [each.json() for each in joined(buckets)],
+                "complete": whole,
             }
         )

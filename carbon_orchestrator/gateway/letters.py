@@ -28,9 +28,6 @@ from carbon_orchestrator.letters import (
     name_of,
     readable,
 )
-from carbon_orchestrator.runtime import Runtime
-from carbon_orchestrator.topology import WORKER
-from streams.commit import Committer
 from streams.dead_letters import DeadLetter, kind
 from streams.errors import CommitUnknown
 
@@ -79,12 +76,9 @@ _decoder = msgspec.json.Decoder(Chosen)
 class DeadLetterOffice:
     """What is asked of dead letters, and done with them."""
 
-    def __init__(self, runtime: Runtime, reading: Reading, committer: Committer) -> None:
+    def __init__(self, reading: Reading, letters: Letters) -> None:
         self._reading = reading
-        topology = runtime.topology
-        # The gateway may not write what it does not make: neither intensities nor results.
-        onto = [topology.jobs, topology.jobs_urgent, *topology.groups[WORKER]]
-        self._letters = Letters(runtime.connect(), committer, topology, onto)
+        self._letters = letters
         self._groups = Fresh(_KEPT_SECONDS, self._grouped)
 
     async def list(self, request: web.Request) -> web.Response:

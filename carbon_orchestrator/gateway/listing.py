@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -26,6 +26,13 @@ _LISTING = Script("listing", "carbon_orchestrator.gateway")
 _SLICE_MS = 4
 #: After which a page is given as far as it is; seconds.
 _PATIENCE = 0.25
+
+
+class Found(NamedTuple):
+    """Jobs in the order of a list, each with its place; `until`: there may be more after that."""
+
+    jobs: list[tuple[Place, dict[str, Any]]]
+    until: Place | None
 
 
 class Listing:
@@ -52,6 +59,12 @@ class Listing:
     async def page(self, query: JobQuery) -> tuple[list[dict[str, Any]], str | None]:
         """The jobs of a page, and the cursor of the next: there may be one though the page is
         short, even empty."""
+        found = await self.found(query)
+        following = None if found.until is None else query.filters.give(found.until)
+        return [job for _, job in found.jobs], following
+
+    async def found(self, query: JobQuery) -> Found:
+        """The same, with where each job stands, and up to where the list was read."""
         filters, topology = query.filters, self._topology
         by_plan = filters.sort == "planned_start"
         states = filters.states or STATES
@@ -61,7 +74,7 @@ class Listing:
             "fields": SUMMARY_FIELDS,
             "ms": _SLICE_MS,
         }
-        shown: list[dict[str, Any]] = []
+        shown: list[tuple[Place, dict[str, Any]]] = []
         after, until = query.after, time.monotonic() + _PATIENCE
         while True:
             question["limit"] = query.limit - len(shown)
@@ -71,15 +84,15 @@ class Listing:
             async with self._turn if filters.searched else nullcontext():
                 reply = await _LISTING(self._redis, keys, arguments)
             rows, last, following = reply
-            for _, job_id, fields, started in rows:
+            for score, job_id, fields, started in rows:
                 job = summary(job_id.decode(), fields, started)
                 if job is not None and filters.allow(job):
-                    shown.append(job)
+                    shown.append(((int(score), job_id.decode()), job))
             if last is None or following is None:
-                return shown, None
+                return Found(shown, None)
             after = between(_place(last), _place(following), descending=filters.descending)
             if len(shown) == query.limit or time.monotonic() > until:
-                return shown, filters.give(after)
+                return Found(shown, after)
 
 
 def _place(row: list[bytes]) -> Place:

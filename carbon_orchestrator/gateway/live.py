@@ -5,22 +5,20 @@ from __future__ import annotations
 import asyncio
 
 from aiohttp import web
-from redis.asyncio import Redis
 
 from carbon_orchestrator.gateway import server_sent
+from carbon_orchestrator.gateway.feeds import Feeds
 from carbon_orchestrator.gateway.guard import caller, over
 from carbon_orchestrator.gateway.occurrence import TYPES
 from carbon_orchestrator.gateway.position import BadPosition, Position, Positions
 from carbon_orchestrator.gateway.problems import problem
-from carbon_orchestrator.gateway.projects import Projects
-from carbon_orchestrator.gateway.stream_pages import StreamPages
 from carbon_orchestrator.gateway.subscriber import Subscriber, Wanted
-from carbon_orchestrator.gateway.tail import TURN, Tail, Told, told
-from carbon_orchestrator.runtime import Runtime
-from carbon_orchestrator.submission import is_job_id, is_name
+from carbon_orchestrator.gateway.tail import TURN, Told
+from carbon_orchestrator.submission import is_name
 from streams.errors import is_transient
 from streams.page_size import PageSize
 from streams.retry import backoff
+from streams.stop import Stop
 
 #: Entries of each stream that are read at a time by one who catches up, at most.
 _PAGE = 200
@@ -39,19 +37,14 @@ class BadQuery(ValueError):
 class Live:
     """Event streams. `run` follows the streams for all of them."""
 
-    def __init__(self, runtime: Runtime, redis: Redis, projects: Projects) -> None:
-        """`redis`: shared with others."""
-        self._stop = runtime.stop
-        self._redis = redis
-        self._projects = projects
-        self._pages = StreamPages(runtime.topology)
-        self._partition = runtime.topology.partition.number
-        self._positions = Positions(self._pages.names)
-        self._tail = Tail(runtime.connect(), redis, self._pages, self._partition)
+    def __init__(self, stop: Stop, feeds: Feeds) -> None:
+        self._stop = stop
+        self._feeds = feeds
+        self._positions = Positions(feeds.names)
 
     async def run(self) -> None:
         """Until the stop."""
-        await self._tail.run(self._stop)
+        await self._feeds.run(self._stop)
 
     async def show(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events until one of the two sides ends it."""
@@ -64,7 +57,7 @@ class Live:
             return web.Response(headers=_HEADERS)
         response = web.StreamResponse(headers=_HEADERS)
         await response.prepare(request)
-        subscriber = Subscriber(response, wanted, position, self._positions, self._projects)
+        subscriber = Subscriber(response, wanted, position, self._positions, self._feeds)
         try:
             with over(request).cut():
                 await subscriber.write(server_sent.opening(self._positions.text(position)))
@@ -85,7 +78,7 @@ class Live:
             if each not in TYPES:
                 raise BadQuery(f"types: no type {each[:40]!r}; known are {', '.join(TYPES)}")
         job, project = query.get("job"), query.get("project")
-        if job is not None and not is_job_id(job, self._partition):
+        if job is not None and not self._feeds.has(job):
             raise BadQuery(f"job: {job[:40]!r} is no job's id")
         if project is not None and not is_name(project):
             raise BadQuery(f"project: {project[:40]!r} is no project's name")
@@ -101,7 +94,7 @@ class Live:
         position = self._positions.parse(given) if given else None
         if position is not None:
             return position, False
-        return await self._pages.newest(self._redis), bool(given)
+        return await self._feeds.newest(), bool(given)
 
     async def _tell(self, subscriber: Subscriber) -> None:
         """What came since its position, then what comes; until it no longer keeps up."""
@@ -109,7 +102,7 @@ class Live:
         while True:
             try:
                 await self._catch_up(subscriber)
-                async with self._tail.listen() as listener:
+                async with self._feeds.listen() as listener:
                     await self._catch_up(subscriber)  # what came before it listened
                     waits = backoff()
                     while listener.ended is None:
@@ -128,13 +121,13 @@ class Live:
         """Tell it all that is there now."""
         last, size = False, PageSize(_PAGE)
         while not last:
-            page = await self._pages.after(self._redis, subscriber.position, size.count)
+            page = await self._feeds.after(subscriber.position, size.count)
             size.read(page.size)
             if page.gone:
                 await subscriber.miss(page.gone)
             some: list[Told] = []
             for rank, entry in page.entries:
-                some.append(told(self._pages, self._partition, rank, entry))
+                some.append(self._feeds.told(rank, entry))
                 if sum(len(each.occurrences) for each in some) >= TURN:
                     await subscriber.take(some)
                     some = []

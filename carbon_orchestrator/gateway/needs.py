@@ -5,17 +5,20 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from redis.asyncio import Redis
+from aiohttp import web
 
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.durations import seconds
 from carbon_orchestrator.events import Pool, ScalingMemory
 from carbon_orchestrator.gateway.fresh import Fresh
 from carbon_orchestrator.gateway.grids import Grids
+from carbon_orchestrator.gateway.problems import answer, problem
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.scaler.deciding import Params, because, grid_state, need
-from carbon_orchestrator.scaler.demand import Demand, DemandReader
+from carbon_orchestrator.scaler.demand import Demand
+from carbon_orchestrator.scaler.demands import Demands
 from carbon_orchestrator.scaler.holding import Held
+from carbon_orchestrator.topology import site
 
 _KEPT_SECONDS = 1.0
 
@@ -31,20 +34,22 @@ class Needs:
         self._memories: dict[tuple[Pool, str], ScalingMemory] = {}
         self._demands: dict[str, Fresh[dict[Pool, Demand]]] = {}
         for zone in dict.fromkeys(zone for _, zone in runtime.topology.sites):
-            reader = self._reader(self._redis, zone)
-            self._demands[zone] = Fresh(_KEPT_SECONDS, partial(self._read, reader))
+            pools = [pool for pool, where in runtime.topology.sites if where == zone]
+            demands = Demands(runtime, pools, zone)
+            self._demands[zone] = Fresh(_KEPT_SECONDS, partial(self._read, demands))
 
-    def _reader(self, redis: Redis, zone: str) -> DemandReader:
-        topology = self._runtime.topology
-        pools = [pool for pool, where in topology.sites if where == zone]
-        return DemandReader(
-            redis, topology, pools, zone, round(self._runtime.config.lease_s * 2000)
-        )
-
-    async def _read(self, reader: DemandReader) -> dict[Pool, Demand]:
+    async def _read(self, demands: Demands) -> dict[Pool, Demand]:
         clock = self._runtime.clock
         ahead = clock.length(seconds(self._runtime.config.scaler.ahead))
-        return await reader.read(clock.now(), ahead)
+        return await demands.read(clock.now(), ahead)
+
+    async def show(self, request: web.Request) -> web.Response:
+        """How many workers a pool needs, for an autoscaler."""
+        places = {site(pool, zone): (pool, zone) for pool, zone in self._runtime.topology.sites}
+        name = request.match_info["site"]
+        if name not in places:
+            return problem(404, "no-such-pool", f"no such pool; known: {', '.join(places)}")
+        return answer({"site": name, **await self.of(*places[name])})
 
     async def of(self, pool: Pool, zone: str) -> dict[str, Any]:
         """One pool of a zone ("": home), as JSON."""

@@ -51,12 +51,12 @@ class Overview:
         self._pools = pools
         self._deadlines = Deadlines(runtime, pools.states)
         self._redis = runtime.connect()
-        self._found = Fresh(_KEPT_SECONDS, self._look)
+        self.found = Fresh(_KEPT_SECONDS, self._look)
         self._simulated = Fresh(_SOURCES_SECONDS, self._made_up)
 
     async def show(self, request: web.Request) -> web.Response:
         """All of it."""
-        return answer(await self._found.get())
+        return answer(await self.found.get())
 
     async def _look(self) -> dict[str, Any]:
         now = self._runtime.now()

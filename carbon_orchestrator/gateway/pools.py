@@ -10,9 +10,7 @@ from aiohttp import web
 from carbon_orchestrator.clock import rfc3339, wall_ms
 from carbon_orchestrator.events import Pool, PoolScaled
 from carbon_orchestrator.gateway.fresh import Fresh
-from carbon_orchestrator.gateway.grids import Grids
-from carbon_orchestrator.gateway.needs import Needs
-from carbon_orchestrator.gateway.problems import answer, problem
+from carbon_orchestrator.gateway.problems import answer
 from carbon_orchestrator.gateway.reading import Reading
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC, WORKER, site
@@ -23,12 +21,12 @@ _CHANGES = 500
 
 
 class PoolState(msgspec.Struct, frozen=True):
-    """A site's live workers with their slots, its jobs, and how it was last sized. `waiting` is
-    None where the server cannot tell."""
+    """A site's live workers by name, with their slots, its jobs, and how it was last sized.
+    `waiting` is None where the server cannot tell."""
 
     pool: Pool
     zone: str
-    workers: int
+    names: frozenset[str]
     slots: int
     running: int
     waiting: int | None
@@ -37,6 +35,24 @@ class PoolState(msgspec.Struct, frozen=True):
     @property
     def site(self) -> str:
         return site(self.pool, self.zone)
+
+    @property
+    def workers(self) -> int:
+        return len(self.names)
+
+    def beside(self, other: PoolState) -> PoolState:
+        """The same pool in this one's and the other's partition; a worker that is in both is one
+        worker."""
+        waiting = self.waiting, other.waiting
+        return PoolState(
+            pool=self.pool,
+            zone=self.zone,
+            names=self.names | other.names,
+            slots=self.slots + other.slots,
+            running=self.running + other.running,
+            waiting=None if None in waiting else sum(each or 0 for each in waiting),
+            sized=self.sized or other.sized,
+        )
 
     def json(self) -> dict[str, Any]:
         sized = self.sized
@@ -61,24 +77,15 @@ class PoolState(msgspec.Struct, frozen=True):
 class Pools:
     """What is asked of the pools."""
 
-    def __init__(self, runtime: Runtime, reading: Reading, grids: Grids) -> None:
+    def __init__(self, runtime: Runtime, reading: Reading) -> None:
         self._runtime = runtime
         self._reading = reading
         self._redis = runtime.connect()
         self.states = Fresh(_KEPT_SECONDS, self._look)
-        self._needs = Needs(runtime, grids)
 
     async def show_all(self, request: web.Request) -> web.Response:
         """Every pool of every zone."""
         return answer({"pools": [each.json() for each in await self.states.get()]})
-
-    async def demand(self, request: web.Request) -> web.Response:
-        """How many workers a pool needs, for an autoscaler."""
-        places = {site(pool, zone): (pool, zone) for pool, zone in self._runtime.topology.sites}
-        name = request.match_info["site"]
-        if name not in places:
-            return problem(404, "no-such-pool", f"no such pool; known: {', '.join(places)}")
-        return answer({"site": name, **await self._needs.of(*places[name])})
 
     async def _look(self) -> list[PoolState]:
         topology = self._runtime.topology
@@ -105,7 +112,7 @@ class Pools:
                 PoolState(
                     pool=pool,
                     zone=zone,
-                    workers=len(workers),
+                    names=frozenset(each.rpartition(b":")[0].decode() for each in workers),
                     slots=sum(int(each.rpartition(b":")[2]) for each in workers),
                     running=sum(groups[lane].pending for lane in lanes if lane in groups),
                     waiting=None if None in lags else sum(lag or 0 for lag in lags),

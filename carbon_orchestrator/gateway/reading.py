@@ -95,5 +95,12 @@ class Reading:
         """The workers that nobody misses: their scaler wants none now."""
         return await holding.asleep(self._redis, self._topology)
 
+    def unserved(self, groups: Sequence[GroupState]) -> list[str]:
+        """The roles that nobody plays, by the state of the groups."""
+        # A busy worker reads nothing, but keeps its leases on some lane of its pool.
+        alive = {each.stream for each in groups if each.live}
+        readers = self._topology.readers
+        return [role for role, streams in readers.items() if alive.isdisjoint(streams)]
+
     async def dead_letters(self) -> int:
         return int(await self._redis.xlen(self._topology.dead_letters))

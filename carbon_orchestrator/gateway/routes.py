@@ -89,7 +89,7 @@ ROUTES = (
     Route(
         method="GET",
         path="/dead-letters/{id}",
-        where="[0-9]+-[0-9]+",  # so that `retry` and `drop` are none
+        where="[0-9]+-[0-9]+(?:-[0-9]+)?",  # so that `retry` and `drop` are none
         operation="show_letter",
         polled=True,
         scopes=("read",),

@@ -60,3 +60,15 @@ def bucketed(starts: Iterable[Start], length: int) -> list[Bucket]:
         pool, count, ids = found.get(key, (each.pool, 0, []))
         found[key] = pool, count + 1, [*ids, each.job] if len(ids) < IDS else ids
     return [Bucket(at * length, *rest) for (at, _), rest in sorted(found.items())]
+
+
+def joined(buckets: Iterable[Bucket]) -> list[Bucket]:
+    """Those of one time and pool as one, by time, and of a time by pool."""
+    found: dict[tuple[int, str], Bucket] = {}
+    for each in buckets:
+        other = found.get((each.at, each.pool or ""))
+        if other is not None:
+            ids = [*other.ids, *each.ids][:IDS]
+            each = Bucket(each.at, each.pool, other.jobs + each.jobs, ids)
+        found[each.at, each.pool or ""] = each
+    return [bucket for _, bucket in sorted(found.items())]

@@ -35,7 +35,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class StreamPages:
-    """All streams of a deployment but the seals."""
+    """All streams of a partition but the seals."""
 
     def __init__(self, topology: Topology) -> None:
         self.keys = [each for each in topology.streams if each != topology.seals]

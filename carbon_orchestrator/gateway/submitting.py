@@ -72,6 +72,10 @@ class Submitting:
         self._places = count()  # of those that are asked for one by one
         self._together: Together[New, Outcome] = Together(self._made, _MOST)
 
+    def now(self) -> int:
+        """Grid time, ms."""
+        return self._runtime.now()
+
     async def submit(
         self, asked: Sequence[Asked], asking: Caller, now: int | None = None
     ) -> list[Outcome]:

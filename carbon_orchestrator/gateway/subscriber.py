@@ -10,9 +10,9 @@ from aiohttp import web
 
 from carbon_orchestrator.events import JobSubmitted
 from carbon_orchestrator.gateway import server_sent
+from carbon_orchestrator.gateway.feeds import Feeds
 from carbon_orchestrator.gateway.occurrence import Occurrence
 from carbon_orchestrator.gateway.position import Place, Position, Positions
-from carbon_orchestrator.gateway.projects import Projects
 from carbon_orchestrator.gateway.tail import TURN, Told
 
 HEARTBEAT_SECONDS = 15.0
@@ -49,7 +49,7 @@ class Subscriber:
         wanted: Wanted,
         position: Position,
         positions: Positions,
-        projects: Projects,
+        projects: Feeds,
     ) -> None:
         self._response = response
         self._wanted = wanted

@@ -34,7 +34,7 @@ TURN = 50
 
 
 class Told(msgspec.Struct, frozen=True):
-    """An entry and its events; `rank`: the number of its stream."""
+    """An entry and its events; `rank`: the number of its stream, of all partitions'."""
 
     rank: int
     whole: Place
@@ -81,11 +81,11 @@ class Listener:
         return taken
 
 
-def told(pages: StreamPages, partition: int, rank: int, entry: RawEntry) -> Told:
-    """An entry as it is told."""
+def told(pages: StreamPages, partition: int, rank: int, entry: RawEntry, first: int = 0) -> Told:
+    """An entry as it is told. `first`: how many streams come before those of the partition."""
     ms, sequence = entry_order(entry[0])
     return Told(
-        rank,
+        first + rank,
         (ms, sequence, WHOLE),
         list(occurrences(pages.names[rank], entry, partition)),
         sum(map(len, entry[1])),
@@ -95,7 +95,10 @@ def told(pages: StreamPages, partition: int, rank: int, entry: RawEntry) -> Told
 class Tail:
     """Reads while somebody listens. `redis`: for its own blocking reads; `asking`: for others."""
 
-    def __init__(self, redis: Redis, asking: Redis, pages: StreamPages, partition: int) -> None:
+    def __init__(
+        self, redis: Redis, asking: Redis, pages: StreamPages, partition: int, first: int = 0
+    ) -> None:
+        self._first = first
         self._redis = redis
         self._asking = asking
         self._pages = pages
@@ -106,16 +109,16 @@ class Tail:
         self._wanted = asyncio.Event()
 
     @asynccontextmanager
-    async def listen(self) -> AsyncIterator[Listener]:
-        """Hear of all that is added after this has begun. Raises what the connection raises."""
-        listener = Listener()
+    async def listen(self, listener: Listener) -> AsyncIterator[None]:
+        """Have it hear of all that is added after this has begun. Raises what the connection
+        raises."""
         async with self._starting:
             if self._position is None:
                 self._position = await self._pages.newest(self._asking)
             self._listeners.add(listener)
         self._wanted.set()
         try:
-            yield listener
+            yield
         finally:
             self._listeners.discard(listener)
 
@@ -143,7 +146,7 @@ class Tail:
         places = list(position)
         events = 0
         for rank, entry in page.entries:
-            each = told(self._pages, self._partition, rank, entry)
+            each = told(self._pages, self._partition, rank, entry, self._first)
             places[rank] = each.whole
             self._position = tuple(places)
             for listener in self._listeners:

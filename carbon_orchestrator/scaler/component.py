@@ -15,7 +15,8 @@ from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.scaler.actuator import Actuator, ActuatorError, Contended
 from carbon_orchestrator.scaler.deciding import VERSION, Params, decide, grid_state
-from carbon_orchestrator.scaler.demand import Demand, DemandReader
+from carbon_orchestrator.scaler.demand import Demand
+from carbon_orchestrator.scaler.demands import Demands
 from carbon_orchestrator.scaler.holding import SOURCE, Holding
 from carbon_orchestrator.signal.intensities import Intensities
 from carbon_orchestrator.topology import CODEC, site
@@ -75,10 +76,7 @@ class ScalerRole:
             )
             for pool in chosen
         }
-        reader = runtime.connect()
-        self._demand = DemandReader(
-            reader, topology, chosen, self.zone, round(config.lease_s * 2000)
-        )
+        self._demand = Demands(runtime, chosen, self.zone)
         self.grid = [Intensities(self.zone or config.zone, Bands.of(config.threshold))]
         self.table = Table(runtime.connect(), CODEC, topology.intensity, self.grid[0].apply)
 

@@ -77,7 +77,7 @@ class Backfill:
             window_ms = milliseconds(runtime.config.threshold.window)
             wanted = wanted_clock(self._spec, provider, None, None, window_ms, wall_ms())
             client, committer = runtime.connect(), runtime.committer()
-            runtime.clock = await establish(client, committer, runtime.topology, wanted)
+            runtime.clock = await establish(runtime, client, committer, wanted)
 
     async def _asked(self, start: int, end: int) -> list[Point]:
         waits = backoff(0.5, 30.0)

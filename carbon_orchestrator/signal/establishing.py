@@ -6,10 +6,11 @@ from collections.abc import Iterable
 
 from redis.asyncio import Redis
 
+from carbon_orchestrator import partitions
 from carbon_orchestrator.clock import GridClock, from_fields, rfc3339
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
+from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.signal.provider import Provider, SignalError
-from carbon_orchestrator.topology import Topology
 from streams.commit import Committer, Transaction
 
 FASTEST = 1_000_000
@@ -57,13 +58,15 @@ def refuse_live(clock: GridClock, providers: Iterable[Provider]) -> None:
 
 
 async def establish(
-    client: Redis, committer: Committer, topology: Topology, wanted: GridClock
+    runtime: Runtime, client: Redis, committer: Committer, wanted: GridClock
 ) -> GridClock:
-    """Make `wanted` the deployment's clock, unless it has one for the same signal already.
+    """Make `wanted` the deployment's clock, unless it has one for the same signal already. With
+    its first clock the number of its partitions is fixed.
 
     From one that tells wall time to another nothing changes but the signal's name. Raises
     SignalError where jobs wait by another clock: their deadlines would lose sense.
     """
+    topology = runtime.topology
     while True:
         fields = await client.hgetall(topology.clock)
         existing = from_fields(fields)
@@ -71,10 +74,7 @@ async def establish(
             return existing
         same = tells_wall_time(wanted) and tells_wall_time(existing)
         if fields and not same:
-            alive = 0
-            for state in STATES:
-                if state not in TERMINAL:
-                    alive += await client.zcard(topology.index(state))
+            alive = await _unfinished(runtime)
             if alive:
                 raise SignalError(
                     f"{alive} jobs wait by the clock of {existing.signal!r}; let them finish or"
@@ -83,11 +83,23 @@ async def establish(
         change = Transaction().require_field(
             topology.clock, "signal", existing.signal if fields else ""
         )
-        change.set_fields(topology.clock, wanted.fields())
+        first = {} if fields else partitions.fields(runtime.partitions)
+        change.set_fields(topology.clock, {**wanted.fields(), **first})
         if not same:
             change.write("DEL", topology.signal)
         if await committer.apply(change):
             return wanted
+
+
+async def _unfinished(runtime: Runtime) -> int:
+    """How many jobs have not ended."""
+    alive = 0
+    for each in runtime.each():
+        client = each.connect()
+        for state in STATES:
+            if state not in TERMINAL:
+                alive += await client.zcard(each.topology.index(state))
+    return alive
 
 
 def tells_wall_time(clock: GridClock) -> bool:

@@ -7,6 +7,7 @@ import anyio
 from carbon_orchestrator.clock import GridClock, wall_ms
 from carbon_orchestrator.durations import milliseconds
 from carbon_orchestrator.runtime import Runtime
+from carbon_orchestrator.signal.copying import Copying
 from carbon_orchestrator.signal.establishing import establish, refuse_live, wanted_clock
 from carbon_orchestrator.signal.naming import parse
 from carbon_orchestrator.signal.provider import Provider
@@ -17,7 +18,7 @@ from streams.retry import backoff
 
 class SignalRole:
     """Publishes the home zone from `specs`, in order of preference, and the zones of the
-    configuration from theirs. Any number may run: each point is published once.
+    configuration from theirs, to every partition. Any number may run: each point is published once.
 
     Raises SignalError for a source that cannot be had.
     """
@@ -56,9 +57,9 @@ class SignalRole:
         )
         every = [source.provider for zone in self.zones for source in zone.sources.all]
         refuse_live(wanted, every)
-        clock = await establish(self._client, self._committer, self.runtime.topology, wanted)
-        self.runtime.clock = clock
-        return clock
+        self.runtime.clock = await establish(self.runtime, self._client, self._committer, wanted)
+        await self.runtime.read_clocks(self._client)
+        return self.runtime.clock
 
     async def run(self) -> None:
         """Publish until stopped."""
@@ -75,3 +76,6 @@ class SignalRole:
         async with anyio.create_task_group() as tasks:
             for zone in self.zones:
                 tasks.start_soon(zone.run)
+            for each in self.runtime.each():
+                if each.topology.partition.number:
+                    tasks.start_soon(Copying(self.runtime, each).run)

@@ -21,6 +21,7 @@ from carbon_orchestrator.signal.intensities import Intensities, young
 from carbon_orchestrator.topology import CODEC, WORKER, site
 from carbon_orchestrator.worker.attempt import Halt
 from carbon_orchestrator.worker.attempts import TAKEOVER_FIELDS, Attempt, Attempts, takeover
+from carbon_orchestrator.worker.bench import Bench
 from carbon_orchestrator.worker.burnt import Grid
 from carbon_orchestrator.worker.energy import EnergyMeter
 from carbon_orchestrator.worker.execution import Execution
@@ -54,7 +55,8 @@ class _Running(msgspec.Struct):
 
 class WorkerRole:
     """One worker process of one pool of a zone, by default the home zone. ConfigError for a
-    zone or pool that is not configured."""
+    zone or pool that is not configured. `bench`: of a process that serves other partitions, too;
+    then `slots` are those that it offers to this one."""
 
     def __init__(
         self,
@@ -66,6 +68,7 @@ class WorkerRole:
         slots: int | None = None,
         meter: EnergyMeter | None = None,
         zone: str | None = None,
+        bench: Bench | None = None,
     ) -> None:
         self.runtime = runtime
         self.pool = pool
@@ -78,9 +81,16 @@ class WorkerRole:
                 f"[zones.{away}], or choose another of the zones {', '.join([home, *config.zones])}"
             )
         self.slots = slots if slots is not None else config.pools[pool].slots
-        self.name = runtime.consumer_name(f"worker-{site(pool, away)}")
-        self.attempts = Attempts(topology, config, pool, self.name, self.slots)
-        self.executor = executor_of(config, pool, guardian, data_dir, meter)
+        if bench is None:
+            bench = Bench(
+                runtime.consumer_name(f"worker-{site(pool, away)}"),
+                self.slots,
+                executor_of(config, pool, guardian, data_dir, meter),
+            )
+        self._bench = bench
+        self.name, self._slots, self.executor = bench.name, bench.slots, bench.executor
+        self._held = 0  # slots taken for what is about to be delivered
+        self.attempts = Attempts(topology, config, pool, self.name, self._slots.total)
         bands = Bands.of(config.threshold)
         at_home = Intensities(home, bands)
         self.grid = Grid(Intensities(away, bands) if away else at_home, at_home)
@@ -96,7 +106,6 @@ class WorkerRole:
         self._reader = runtime.connect()
         self._tellings = Tellings(runtime.connect(), topology, config, runtime.now)
         self._running: dict[tuple[str, str], _Running] = {}
-        self._slot_freed = asyncio.Event()
         self._heartbeat_stop = anyio.Event()
 
     @property
@@ -113,7 +122,7 @@ class WorkerRole:
                 tasks.start_soon(self._tellings.run)
                 tasks.start_soon(self._work)
         finally:
-            await self.executor.aclose()
+            await self._bench.leave()
         try:
             with anyio.fail_after(5):
                 await self._reader.zrem(self._offers, self._offer)
@@ -142,45 +151,47 @@ class WorkerRole:
                 again = True
                 next_claim = 0.0
                 while not stop.is_set():
-                    if not await self._free_slot():
-                        break
-                    if anyio.current_time() >= next_claim:
+                    with stop.cut():
+                        self._held = await self._slots.some(self.slots)
+                    if self._held and anyio.current_time() >= next_claim:
                         next_claim = anyio.current_time() + self._look_around
-                        free = self.slots - len(self._running)
-                        await self._redelivered(await self.group.claim(self.lease_ms, free))
-                    await self._fetch()
+                        await self._redelivered(await self.group.claim(self.lease_ms, self._held))
+                    if self._held:
+                        await self._fetch()
                     waits = backoff()
             except Exception as error:
                 if isinstance(error, CommitUnknown) or is_transient(error):
                     log.warning("server unavailable, waiting", pool=self.pool, error=str(error))
                 elif not is_missing_group(error):
                     log.exception("worker failed, going on", pool=self.pool)
+                self._let_go()
                 await stop.sleep(next(waits))
+            self._let_go()
         with anyio.CancelScope(shield=True):
             await self._drain()
 
-    async def _free_slot(self) -> bool:
-        """Wait for one; False when stopped first."""
-        while len(self._running) >= self.slots:
-            self._slot_freed.clear()
-            with self.runtime.stop.cut():
-                await self._slot_freed.wait()
-            if self.runtime.stop.is_set():
-                return False
-        return True
-
     async def _fetch(self) -> None:
-        """Take what free slots there are, most urgent first; wait for one job if there is none."""
+        """Take as many as slots are held, most urgent first; if there is none, wait for one, and
+        hold no slot meanwhile."""
         entries: list[Entry] = []
         with self.runtime.stop.cut():
-            entries = await self.group.take(self.slots - len(self._running))
+            entries = await self.group.take(self._held)
             if not entries:
+                self._let_go()
                 entries = await self.group.wait(1, round(self._look_around * 1000))
-        free = self.slots - len(self._running)
-        if len(entries) > free:  # jobs came into several lanes at once
-            await self._hand_back(entries[free:])
-        if entries:
-            await self._delivered(entries[:free])
+        # Several lanes may have had something, or another partition the slot.
+        self._held += self._slots.take(len(entries) - self._held)
+        held = self._held
+        if len(entries) > held:
+            await self._hand_back(entries[held:])
+        if entries[:held]:
+            await self._delivered(entries[:held])
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Of the slots that are held for nothing."""
+        held, self._held = self._held, 0
+        self._slots.give(held)
 
     async def _hand_back(self, entries: Sequence[Entry]) -> None:
         """Whoever looks next may have these."""
@@ -267,6 +278,10 @@ class WorkerRole:
         if cancelled:
             running.halt.stop("cancelled")
         self._running[(attempt.entry.stream, attempt.entry.id)] = running
+        if self._held:
+            self._held -= 1
+        else:
+            self._slots.exceed()
         running.task = asyncio.create_task(self._run(running, at))
 
     async def _run(self, running: _Running, started_at: int) -> None:
@@ -290,7 +305,7 @@ class WorkerRole:
         finally:
             self._tellings.end(telling, lost=running.lost, final=final)
             del self._running[key]
-            self._slot_freed.set()
+            self._slots.give()
 
     async def _ended(self, attempt: Attempt, result: Execution, started_at: int, at: int) -> bool:
         """Record the end of an attempt; whether it is the job's. The work is done: keep trying
@@ -380,7 +395,7 @@ class WorkerRole:
         that may be interrupted are at once, so that all their grace is for their checkpoints."""
         with suppress(Exception), anyio.fail_after(5):
             # The read that the stop cut short may have been delivered something unseen.
-            pending = await self.group.own_pending(self.slots + 1, again=True)
+            pending = await self.group.own_pending(self._slots.total + 1, again=True)
             await self._hand_back(
                 [each for each in pending if (each.stream, each.id) not in self._running]
             )

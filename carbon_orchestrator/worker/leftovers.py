@@ -14,6 +14,7 @@ from carbon_orchestrator.kubernetes.job_template import DEPLOYMENT, JOB
 from carbon_orchestrator.kubernetes.jobs import Jobs
 from carbon_orchestrator.kubernetes.objects import Job
 from carbon_orchestrator.lifecycle import TERMINAL
+from carbon_orchestrator.submission import partition_of
 from carbon_orchestrator.topology import Topology
 from carbon_orchestrator.worker.execution import Executor
 from streams.scripts import GATHER
@@ -30,7 +31,9 @@ async def clear(executor: Executor, redis: Redis, topology: Topology) -> int:
     Directories of jobs with ids that are no plain names are left alone.
     """
     in_cluster = await _unfinished(executor)
-    names = sorted({*await asyncio.to_thread(_names, executor.root), *in_cluster})
+    everywhere = {*await asyncio.to_thread(_names, executor.root), *in_cluster}
+    number = topology.partition.number  # jobs of another partition are not ours to judge
+    names = sorted(each for each in everywhere if partition_of(each) in (number, None))
     removed = 0
     for start in range(0, len(names), _CHUNK):
         chunk = names[start : start + _CHUNK]

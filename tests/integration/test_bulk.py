@@ -257,7 +257,7 @@ async def test_memory_for_bodies_is_bounded(deploy: Deploy) -> None:
 async def test_a_server_that_is_away_is_told_of_each_line(
     deploy: Deploy, own_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("carbon_orchestrator.gateway.component._PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("carbon_orchestrator.gateway.part._PATIENCE_SECONDS", 0.5)
     house = deploy(url=own_server.url)
     await house.gateway()
     assert counts(await send(house, [QUICK])) == (1, 0, 0)

@@ -332,7 +332,7 @@ async def test_roles_wait_for_a_server_that_is_not_there_yet(
     await house.reach(running, "running")
     await house.reach(deferred, "deferred")
     await own_server.stop()
-    tally = house.gateways[0].role._room.unfinished
+    tally = house.gateways[0].role._parts[0].room.unfinished
     await until(lambda: time.monotonic() > tally.counted + COUNT_SECONDS)
     answer = await house.http("POST", "/jobs", json={"type": "quick"})
     assert (answer.status, "Retry-After" in answer.headers) == (503, True)

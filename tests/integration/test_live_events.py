@@ -409,9 +409,9 @@ async def test_so_many_and_no_more_listen_and_no_place_of_a_request_is_taken(
         assert refused.status == 503
         assert refused.headers["Retry-After"] == "1"
         assert (await house.http("GET", "/jobs")).status == 200
-        assert part.role._live._tail._listeners
+        assert part.role._live._feeds.tails[0]._listeners
     await until(lambda: part.role._guard._long.taken == 0, 5)
-    assert not part.role._live._tail._listeners
+    assert not part.role._live._feeds.tails[0]._listeners
     async with reading(house):
         pass
 
@@ -419,7 +419,7 @@ async def test_so_many_and_no_more_listen_and_no_place_of_a_request_is_taken(
 async def test_nothing_is_read_while_nobody_listens(deploy: Deploy) -> None:
     house = deploy()
     part = await house.gateway()
-    following = part.role._live._tail
+    following = part.role._live._feeds.tails[0]
     async with reading(house) as reader:
         await numbered(house, range(1))
         await reader.next()
