@@ -58,6 +58,13 @@ RequireKeys = Annotated[
 Insecure = Annotated[
     bool, Parameter(negative="", help="no API keys, wherever it listens: everybody may do all")
 ]
+Named = Annotated[
+    list[str] | None,
+    Parameter(
+        negative="",
+        help="with --insecure: a name that it may be called by; repeated; by default any",
+    ),
+]
 ProbePort = Annotated[
     int | None,
     Parameter(
@@ -248,6 +255,7 @@ def gateway(
     port: int = 8000,
     require_keys: RequireKeys = False,
     insecure: Insecure = False,
+    named: Named = None,
     config: ConfigFile = None,
     log_level: LogLevel = "info",
     probe_port: ProbePort = None,
@@ -257,11 +265,20 @@ def gateway(
     An address that others can reach needs an API key first (`keys create`).
     """
     both_ways(require_keys, insecure)
+    if named and not insecure:
+        raise Failure("--named is for a gateway that asks for no keys (--insecure)", USAGE)
 
     async def part(runtime: Runtime) -> Callable[[], Coroutine[Any, Any, None]]:
         from carbon_orchestrator.gateway.component import Gateway
 
-        return Gateway(runtime, host, port, require_keys=require_keys, insecure=insecure).run
+        return Gateway(
+            runtime,
+            host,
+            port,
+            require_keys=require_keys,
+            insecure=insecure,
+            named=named or (),
+        ).run
 
     serve(redis, config, log_level, part, probe_port=probe_port)
 

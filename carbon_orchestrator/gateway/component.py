@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -58,7 +58,8 @@ log = structlog.get_logger(__name__)
 
 class Gateway:
     """`require_keys`: who comes from loopback needs an API key, too; `insecure`: nobody needs one,
-    wherever the gateway listens; `archive`: the directory, by default as configured."""
+    wherever the gateway listens, `named`: but has to call it by one of these names, if there are
+    any; `archive`: the directory, by default as configured."""
 
     def __init__(
         self,
@@ -68,6 +69,7 @@ class Gateway:
         *,
         require_keys: bool = False,
         insecure: bool = False,
+        named: Collection[str] = (),
         archive: Path | None = None,
     ) -> None:
         self.runtime = runtime
@@ -79,7 +81,7 @@ class Gateway:
         self._measuring = Measuring(self._metrics)
         self._keyring = Keyring(runtime.connect(), runtime.topology)
         self._guard = Guard(
-            self._keyring, limits, host, require_keys=require_keys, insecure=insecure
+            self._keyring, limits, host, require_keys=require_keys, insecure=insecure, hosts=named
         )
         self._connections = Connections(limits, lambda why: self._metrics.ended.labels(why).inc())
         archive = archive or archive_directory(config)

@@ -282,6 +282,10 @@ async def test_no_other_address_without_keys_unless_insecure(deploy: Deploy) -> 
     await runtime.aclose()
     await house.gateway(host="0.0.0.0", insecure=True)
     assert (await keys.submit(None)).status == 202
+    await house.gateway(host="0.0.0.0", insecure=True, named=["127.0.0.1"])
+    assert (await keys.submit(None)).status == 202
+    foreign = await keys.http(None, "GET", "/jobs", headers={"Host": "rebound.example.org"})
+    assert (foreign.status, kind(foreign)) == (403, "foreign-host")
     key = await keys.make("submit")
     await house.gateway(host="0.0.0.0")
     assert (await keys.submit(key)).status == 202

@@ -115,6 +115,7 @@ async def test_a_key_is_made_used_listed_and_revoked(
         (["keys", "create", "a", "--scope", "read", "--expires", "soon"], "--expires"),
         (["keys", "create", "a", "--scope", "read", "--expires", "0s"], "--expires"),
         (["gateway", "--insecure", "--require-keys"], "one of them"),
+        (["gateway", "--named", "localhost"], "--insecure"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(arguments: list[str], word: str) -> None:
