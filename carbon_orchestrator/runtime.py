@@ -41,7 +41,7 @@ def unique_name(role: str) -> str:
 
 
 class Runtime:
-    """One process's view of a deployment. Connections made here are closed by `aclose`.
+    """One process's view of a partition. Connections made here are closed by `aclose`.
 
     `url` is completed from the environment (server_url.py; ConfigError). When the server
     refuses us something, everything is stopped, and `refused` says what.

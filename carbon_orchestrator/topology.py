@@ -25,6 +25,9 @@
 | seals                | segment.sealed (streams/sealing.py)       | accounting       | -          |
 | dead-letters         | what nobody could process                 | any              | -          |
 
+All of it is there once in each partition. The signal publishes to the first one, and copies to the
+others (signal/copying.py); API keys and what scalers hold are in the first only.
+
 Router, workers and gateway also follow `intensity` as a table, each on its own. A SITE is a
 pool in a zone: `fast` and `eco` are the home zone's, `eco@FR` is zone FR's.
 Lanes are streams read in order: `urgent` before `due` (jobs that may wait no longer) before
@@ -53,8 +56,8 @@ the rest, so urgent work never waits behind other work. State beside the streams
 | output:ID            | byte log (streams/byte_log.py): the last of what a job has written, by  |
 |                      | attempt                                                                 |
 | durations:TYPE:POOL  | hash: run times and energy (accounting writes, router reads)            |
-| clock, signal        | hashes: the grid clock; per zone what the signal published last, or why |
-|                      | it publishes nothing                                                    |
+| clock, signal        | hashes: the grid clock, and how many partitions there are; per zone what|
+|                      | the signal published last, or why it publishes nothing                  |
 | receipt:COMMITTER    | string: the last commit's receipt (streams/commit.py)                   |
 """
 

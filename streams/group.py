@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 
 from streams.codec import Codec
 from streams.event import Entry
+from streams.inspection import stream_groups
 from streams.scripts import LEAVE, RENEW, TAKE
 
 log = structlog.get_logger(__name__)
@@ -114,6 +115,22 @@ class Group:
                 if cursor == b"0-0":
                     break
         return await self._with_deliveries(entries)
+
+    async def hand_back(self, entries: Sequence[Entry], idle_ms: int) -> None:
+        """Whoever next claims what has been idle for so long may have these."""
+        for entry in entries:
+            await self.redis.execute_command(
+                *("XCLAIM", entry.stream, self.name, self.consumer, 0, entry.id),
+                *("IDLE", idle_ms, "JUSTID"),
+            )
+
+    async def undelivered(self, lanes: Sequence[str]) -> bool:
+        """Whether something is known to be in these lanes that no consumer has been given."""
+        return any(
+            group["name"] == self.name.encode() and group.get("lag")
+            for groups in await stream_groups(self.redis, *lanes)
+            for group in groups
+        )
 
     async def renew(
         self, leases: Sequence[Lease], fence_field: str, *signal_fields: str

@@ -81,6 +81,7 @@ class WorkerRole:
                 f"[zones.{away}], or choose another of the zones {', '.join([home, *config.zones])}"
             )
         self.slots = slots if slots is not None else config.pools[pool].slots
+        self._shared = bench is not None
         if bench is None:
             bench = Bench(
                 runtime.consumer_name(f"worker-{site(pool, away)}"),
@@ -90,6 +91,8 @@ class WorkerRole:
         self._bench = bench
         self.name, self._slots, self.executor = bench.name, bench.slots, bench.executor
         self._held = 0  # slots taken for what is about to be delivered
+        self._next_claim = 0.0
+        self._returned = False  # something from a lane before the rest, for want of a slot
         self.attempts = Attempts(topology, config, pool, self.name, self._slots.total)
         bands = Bands.of(config.threshold)
         at_home = Intensities(home, bands)
@@ -149,12 +152,15 @@ class WorkerRole:
                 if not again:
                     await clear(self.executor, self._reader, self.runtime.topology)
                 again = True
-                next_claim = 0.0
+                self._next_claim = 0.0
                 while not stop.is_set():
                     with stop.cut():
-                        self._held = await self._slots.some(self.slots)
-                    if self._held and anyio.current_time() >= next_claim:
-                        next_claim = anyio.current_time() + self._look_around
+                        self._held = await self._slots.some(
+                            self.slots, self._pressing if self._shared else None
+                        )
+                    if self._held and anyio.current_time() >= self._next_claim:
+                        self._next_claim = anyio.current_time() + self._look_around
+                        self._returned = False
                         await self._redelivered(await self.group.claim(self.lease_ms, self._held))
                     if self._held:
                         await self._fetch()
@@ -182,8 +188,7 @@ class WorkerRole:
         # Several lanes may have had something, or another partition the slot.
         self._held += self._slots.take(len(entries) - self._held)
         held = self._held
-        if len(entries) > held:
-            await self._hand_back(entries[held:])
+        await self._hand_back(entries[held:])
         if entries[:held]:
             await self._delivered(entries[:held])
         self._let_go()
@@ -195,11 +200,15 @@ class WorkerRole:
 
     async def _hand_back(self, entries: Sequence[Entry]) -> None:
         """Whoever looks next may have these."""
-        for entry in entries:
-            await self.group.redis.execute_command(
-                *("XCLAIM", entry.stream, WORKER, self.name, 0, entry.id),
-                *("IDLE", self.lease_ms, "JUSTID"),
-            )
+        if not entries:
+            return
+        await self.group.hand_back(entries, self.lease_ms)
+        self._returned = any(entry.stream in self.group.lanes[:-1] for entry in entries)
+        self._next_claim = 0.0
+
+    async def _pressing(self) -> bool:
+        """Whether something waits in the lanes that go before the rest."""
+        return self._returned or await self.group.undelivered(self.group.lanes[:-1])
 
     # -- from delivery to start --------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -205,6 +205,32 @@ async def test_who_waits_longest_for_a_slot_has_the_next() -> None:
 
     await asyncio.gather(*(work(name) for name in "abc"))
     assert served == [*"abc" * 3]
+
+
+async def test_who_has_something_pressing_goes_before_the_others() -> None:
+    slots, served = Slots(1), list[str]()
+    assert slots.take(1) == 1
+    asked = asyncio.Event()
+
+    async def calm() -> bool:
+        return False
+
+    async def pressing() -> bool:
+        asked.set()
+        return True
+
+    async def work(name: str, look: Callable[[], Awaitable[bool]]) -> None:
+        assert await slots.some(1, look) == 1
+        served.append(name)
+        slots.give()
+
+    async with asyncio.TaskGroup() as tasks:
+        for name, look in (("first", calm), ("second", calm), ("urgent", pressing)):
+            tasks.create_task(work(name, look))
+        await asked.wait()
+        await asyncio.sleep(0)
+        slots.give()
+    assert served == ["urgent", "first", "second"]
 
 
 async def test_who_gives_up_waiting_holds_up_nobody() -> None:
