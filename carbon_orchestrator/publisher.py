@@ -19,7 +19,7 @@ import msgspec
 from carbon_orchestrator.client.errors import Forbidden, InvalidJob, InvalidRequest, Unavailable
 from carbon_orchestrator.client.submission import Deadline, Duration, encoded
 from carbon_orchestrator.events import CancelRequested
-from carbon_orchestrator.gateway.strict import Malformed, WrongField, submission
+from carbon_orchestrator.gateway.intake.strict import Malformed, WrongField, submission
 from carbon_orchestrator.server_url import completed, shown
 from carbon_orchestrator.submission import derived_job_id
 from carbon_orchestrator.topology import Topology

@@ -17,7 +17,7 @@ _NAMES = re.compile(
 _TEXTS = (
     # user:password@ of a URL
     (re.compile(r"(\b[a-z][a-z0-9+.-]{0,31}://)[^/\s'\"]*@", re.IGNORECASE), rf"\1{REDACTED}@"),
-    # an API key of ours (gateway/keys.py)
+    # an API key of ours (gateway/door/keys.py)
     (re.compile(r"\bco_[A-Za-z0-9]{4,32}_[A-Za-z0-9_-]{43}"), REDACTED),
     # Authorization: Bearer ...
     (re.compile(r"\b(Bearer|Basic)\s+[A-Za-z0-9+/._~=-]{6,}", re.IGNORECASE), rf"\1 {REDACTED}"),

@@ -20,8 +20,8 @@ from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import Config, Limits, complete
 from carbon_orchestrator.contract import openapi
 from carbon_orchestrator.gateway.component import Gateway
-from carbon_orchestrator.gateway.keyring import create_key
-from carbon_orchestrator.gateway.keys import ApiKey
+from carbon_orchestrator.gateway.door.keyring import create_key
+from carbon_orchestrator.gateway.door.keys import ApiKey
 from carbon_orchestrator.gateway.routes import ROUTES
 from carbon_orchestrator.router.component import Router
 from carbon_orchestrator.runtime import Runtime

@@ -11,7 +11,7 @@ from carbon_orchestrator.cli.output import printable
 from carbon_orchestrator.client.errors import InvalidRequest, OrchestratorError, Unavailable
 from carbon_orchestrator.config import ConfigError
 from carbon_orchestrator.data_dir import DataDirError
-from carbon_orchestrator.gateway.exposed import Exposed
+from carbon_orchestrator.gateway.door.exposed import Exposed
 from carbon_orchestrator.signal.provider import SignalError
 from streams.embedded import EmbeddedError
 from streams.errors import CommitUnknown, Forbidden, Refused, is_transient

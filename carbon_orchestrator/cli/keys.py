@@ -22,7 +22,7 @@ from carbon_orchestrator.cli.stream_server import (
 from carbon_orchestrator.clock import rfc3339, wall_ms
 from carbon_orchestrator.config import load
 from carbon_orchestrator.durations import milliseconds
-from carbon_orchestrator.gateway.keys import ApiKey, Scope, is_key_id
+from carbon_orchestrator.gateway.door.keys import ApiKey, Scope, is_key_id
 from carbon_orchestrator.operations import who
 from carbon_orchestrator.submission import is_name
 
@@ -89,7 +89,7 @@ def create(
     )
 
     async def use(client: Redis, names: Topology) -> str:
-        from carbon_orchestrator.gateway.keyring import create_key
+        from carbon_orchestrator.gateway.door.keyring import create_key
         from streams.commit import Committer
 
         committer = Committer(client, names.partition, patience=10)
@@ -125,7 +125,7 @@ def list_(
     """List all API keys, the latest last."""
 
     async def use(client: Redis, names: Topology) -> dict[str, ApiKey]:
-        from carbon_orchestrator.gateway.keyring import read_keys
+        from carbon_orchestrator.gateway.door.keyring import read_keys
 
         return await read_keys(client, names)
 
@@ -162,7 +162,7 @@ def revoke(
         raise Failure("ID is the middle part of a key: ten characters between two _", USAGE)
 
     async def use(client: Redis, names: Topology) -> ApiKey | None:
-        from carbon_orchestrator.gateway.keyring import revoke_key
+        from carbon_orchestrator.gateway.door.keyring import revoke_key
         from streams.commit import Committer
 
         committer = Committer(client, names.partition, patience=10)

@@ -9,14 +9,14 @@ import msgspec
 
 from carbon_orchestrator.accounting.totals import GROUPS
 from carbon_orchestrator.events import POOLS, URGENCIES
-from carbon_orchestrator.gateway.bulk import MEDIA_TYPE as LINES
-from carbon_orchestrator.gateway.cloud_events import BATCH, STRUCTURED
-from carbon_orchestrator.gateway.emissions import FORMATS
-from carbon_orchestrator.gateway.job_events import MOST_EVENTS
-from carbon_orchestrator.gateway.job_query import MOST_LISTED, SORTS
-from carbon_orchestrator.gateway.letters import MOST_LISTED as MOST_LETTERS
-from carbon_orchestrator.gateway.occurrence import TYPES as EVENT_TYPES
-from carbon_orchestrator.gateway.outcome import LONGEST_KEY
+from carbon_orchestrator.gateway.deployment.emissions import FORMATS
+from carbon_orchestrator.gateway.deployment.letters import MOST_LISTED as MOST_LETTERS
+from carbon_orchestrator.gateway.intake.bulk import MEDIA_TYPE as LINES
+from carbon_orchestrator.gateway.intake.cloud_events import BATCH, STRUCTURED
+from carbon_orchestrator.gateway.intake.outcome import LONGEST_KEY
+from carbon_orchestrator.gateway.live.occurrence import TYPES as EVENT_TYPES
+from carbon_orchestrator.gateway.lookup.job_events import MOST_EVENTS
+from carbon_orchestrator.gateway.lookup.job_query import MOST_LISTED, SORTS
 from carbon_orchestrator.lifecycle import STATES
 
 REF = "#/components/schemas/{name}"

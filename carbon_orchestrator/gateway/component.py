@@ -14,27 +14,28 @@ from aiohttp.typedefs import Handler
 from carbon_orchestrator.accounting.record_keeping import archive_directory
 from carbon_orchestrator.every_letter import EveryLetter
 from carbon_orchestrator.gateway import pages
-from carbon_orchestrator.gateway.bodies import Bodies
-from carbon_orchestrator.gateway.carbon import Carbon
-from carbon_orchestrator.gateway.connections import Connections, Site
-from carbon_orchestrator.gateway.emissions import Emissions
-from carbon_orchestrator.gateway.express import Express
-from carbon_orchestrator.gateway.feeds import Feeds
-from carbon_orchestrator.gateway.grids import Grids
-from carbon_orchestrator.gateway.guard import Guard, caller
-from carbon_orchestrator.gateway.house import House
-from carbon_orchestrator.gateway.job_starts import JobStarts
-from carbon_orchestrator.gateway.keyring import Keyring
-from carbon_orchestrator.gateway.letters import DeadLetterOffice
-from carbon_orchestrator.gateway.live import Live
-from carbon_orchestrator.gateway.measuring import Measuring
-from carbon_orchestrator.gateway.metrics import Metrics
-from carbon_orchestrator.gateway.needs import Needs
-from carbon_orchestrator.gateway.negotiation import negotiated
-from carbon_orchestrator.gateway.options import Options
+from carbon_orchestrator.gateway.deployment.emissions import Emissions
+from carbon_orchestrator.gateway.deployment.house import House
+from carbon_orchestrator.gateway.deployment.letters import DeadLetterOffice
+from carbon_orchestrator.gateway.deployment.metrics import Metrics
+from carbon_orchestrator.gateway.deployment.needs import Needs
+from carbon_orchestrator.gateway.door.connections import Connections, Site
+from carbon_orchestrator.gateway.door.guard import Guard, caller
+from carbon_orchestrator.gateway.door.keyring import Keyring
+from carbon_orchestrator.gateway.door.measuring import Measuring
+from carbon_orchestrator.gateway.door.negotiation import negotiated
+from carbon_orchestrator.gateway.door.options import Options
+from carbon_orchestrator.gateway.grid.carbon import Carbon
+from carbon_orchestrator.gateway.grid.grids import Grids
+from carbon_orchestrator.gateway.grid.job_starts import JobStarts
+from carbon_orchestrator.gateway.intake.bodies import Bodies
+from carbon_orchestrator.gateway.intake.express import Express
+from carbon_orchestrator.gateway.intake.posting import Posting
+from carbon_orchestrator.gateway.intake.preview import Preview
+from carbon_orchestrator.gateway.intake.taking_events import TakingEvents
+from carbon_orchestrator.gateway.live.events import Live
+from carbon_orchestrator.gateway.live.feeds import Feeds
 from carbon_orchestrator.gateway.part import Part
-from carbon_orchestrator.gateway.posting import Posting
-from carbon_orchestrator.gateway.preview import Preview
 from carbon_orchestrator.gateway.problems import problems
 from carbon_orchestrator.gateway.routes import ROUTES
 from carbon_orchestrator.gateway.spread import (
@@ -46,7 +47,6 @@ from carbon_orchestrator.gateway.spread import (
     SpreadSubmitting,
     by_id,
 )
-from carbon_orchestrator.gateway.taking_events import TakingEvents
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import CODEC
 from streams.errors import is_transient

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from aiohttp import web
 
 from carbon_orchestrator import dashboard
-from carbon_orchestrator.gateway.negotiation import matches, takes_gzip
+from carbon_orchestrator.gateway.door.negotiation import matches, takes_gzip
 from carbon_orchestrator.gateway.problems import problem
 
 _ROOT = Path(dashboard.__file__).parent

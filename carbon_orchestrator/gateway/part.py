@@ -7,22 +7,22 @@ from pathlib import Path
 
 import anyio
 
-from carbon_orchestrator.gateway.feeds import Source
-from carbon_orchestrator.gateway.grids import Grids
-from carbon_orchestrator.gateway.held import Held
-from carbon_orchestrator.gateway.job_events import JobEvents
-from carbon_orchestrator.gateway.jobs import Jobs
-from carbon_orchestrator.gateway.listing import Listing
-from carbon_orchestrator.gateway.logs import Logs
-from carbon_orchestrator.gateway.overview import Overview
-from carbon_orchestrator.gateway.past_starts import PastStarts
-from carbon_orchestrator.gateway.planned_starts import PlannedStarts
-from carbon_orchestrator.gateway.pools import Pools
-from carbon_orchestrator.gateway.projects import Projects
+from carbon_orchestrator.gateway.deployment.overview import Overview
+from carbon_orchestrator.gateway.deployment.pools import Pools
+from carbon_orchestrator.gateway.grid.grids import Grids
+from carbon_orchestrator.gateway.grid.past_starts import PastStarts
+from carbon_orchestrator.gateway.grid.planned_starts import PlannedStarts
+from carbon_orchestrator.gateway.intake.held import Held
+from carbon_orchestrator.gateway.intake.room import Room
+from carbon_orchestrator.gateway.intake.traced_submitting import submitting_of
+from carbon_orchestrator.gateway.live.feeds import Source
+from carbon_orchestrator.gateway.live.projects import Projects
+from carbon_orchestrator.gateway.lookup.job_events import JobEvents
+from carbon_orchestrator.gateway.lookup.jobs import Jobs
+from carbon_orchestrator.gateway.lookup.listing import Listing
+from carbon_orchestrator.gateway.lookup.logs import Logs
+from carbon_orchestrator.gateway.lookup.running import Running
 from carbon_orchestrator.gateway.reading import Reading
-from carbon_orchestrator.gateway.room import Room
-from carbon_orchestrator.gateway.running import Running
-from carbon_orchestrator.gateway.traced_submitting import submitting_of
 from carbon_orchestrator.letters import Letters
 from carbon_orchestrator.runtime import Runtime
 from carbon_orchestrator.topology import WORKER

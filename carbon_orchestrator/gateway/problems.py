@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from carbon_orchestrator.gateway.outcome import INTERNAL, Refused, unable
+from carbon_orchestrator.gateway.intake.outcome import INTERNAL, Refused, unable
 from streams.errors import CommitUnknown, is_transient
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from carbon_orchestrator.gateway.shared_reads import SharedReads
+from carbon_orchestrator.gateway.lookup.shared_reads import SharedReads
 from carbon_orchestrator.job_view import details
 from carbon_orchestrator.lifecycle import STATES, TERMINAL
 from carbon_orchestrator.scaler import holding

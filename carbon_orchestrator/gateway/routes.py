@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from carbon_orchestrator.gateway.keys import Scope
+from carbon_orchestrator.gateway.door.keys import Scope
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,19 +13,19 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from carbon_orchestrator.events import CancelRequested
-from carbon_orchestrator.gateway.access import Caller
-from carbon_orchestrator.gateway.cursors import Place, between
-from carbon_orchestrator.gateway.fresh import Fresh
-from carbon_orchestrator.gateway.guard import caller
-from carbon_orchestrator.gateway.job_query import BadQuery, JobQuery, job_query
-from carbon_orchestrator.gateway.jobs import Jobs
-from carbon_orchestrator.gateway.listing import Found
-from carbon_orchestrator.gateway.outcome import Accepted, Asked, Outcome, Refused
+from carbon_orchestrator.gateway.deployment.fresh import Fresh
+from carbon_orchestrator.gateway.deployment.pools import PoolState
+from carbon_orchestrator.gateway.door.access import Caller
+from carbon_orchestrator.gateway.door.guard import caller
+from carbon_orchestrator.gateway.intake.outcome import Accepted, Asked, Outcome, Refused
+from carbon_orchestrator.gateway.intake.submitting import Submitting
+from carbon_orchestrator.gateway.lookup.cursors import Place, between
+from carbon_orchestrator.gateway.lookup.job_query import BadQuery, JobQuery, job_query
+from carbon_orchestrator.gateway.lookup.jobs import Jobs
+from carbon_orchestrator.gateway.lookup.listing import Found
 from carbon_orchestrator.gateway.part import Part
-from carbon_orchestrator.gateway.pools import PoolState
 from carbon_orchestrator.gateway.problems import answer, problem
 from carbon_orchestrator.gateway.reading import Reading
-from carbon_orchestrator.gateway.submitting import Submitting
 from carbon_orchestrator.submission import home_of, partition_of
 from streams.inspection import GroupState
 

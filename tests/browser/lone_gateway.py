@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import Config, complete
 from carbon_orchestrator.gateway.component import Gateway
-from carbon_orchestrator.gateway.keyring import create_key
-from carbon_orchestrator.gateway.keys import ApiKey, Scope
+from carbon_orchestrator.gateway.door.keyring import create_key
+from carbon_orchestrator.gateway.door.keys import ApiKey, Scope
 from carbon_orchestrator.runtime import Runtime
 from streams.testing import until
 

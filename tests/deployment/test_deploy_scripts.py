@@ -14,8 +14,8 @@ from manifests import ROOT, built
 from stand_ins import IMAGE_ID, Cluster
 from test_manifests import YOURS, mentioned
 
-from carbon_orchestrator.gateway.keyring import read_keys
-from carbon_orchestrator.gateway.keys import ApiKey, identify, new_id, new_secret, text_of
+from carbon_orchestrator.gateway.door.keyring import read_keys
+from carbon_orchestrator.gateway.door.keys import ApiKey, identify, new_id, new_secret, text_of
 from carbon_orchestrator.permissions import ROLES, new_passwords, user
 from carbon_orchestrator.topology import Topology
 from carbon_orchestrator.wall_clock import own_ms

@@ -12,12 +12,12 @@ from deployment import Answer, Deploy, Deployment
 
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import Limits
-from carbon_orchestrator.gateway import held as held_module
-from carbon_orchestrator.gateway import listing
 from carbon_orchestrator.gateway.component import Gateway
-from carbon_orchestrator.gateway.exposed import Exposed
-from carbon_orchestrator.gateway.keyring import create_key, read_keys, revoke_key
-from carbon_orchestrator.gateway.keys import ApiKey, Scope
+from carbon_orchestrator.gateway.door.exposed import Exposed
+from carbon_orchestrator.gateway.door.keyring import create_key, read_keys, revoke_key
+from carbon_orchestrator.gateway.door.keys import ApiKey, Scope
+from carbon_orchestrator.gateway.intake import held as held_module
+from carbon_orchestrator.gateway.lookup import listing
 from carbon_orchestrator.runtime import Runtime
 from streams.commit import Committer
 from streams.connection import connect

@@ -14,9 +14,9 @@ from test_views import exactly
 from carbon_orchestrator.clock import rfc3339, wall_ms
 from carbon_orchestrator.config import Limits
 from carbon_orchestrator.contract.submission_views import BulkResult
-from carbon_orchestrator.gateway.bulk import MOST_LINES
-from carbon_orchestrator.gateway.keyring import create_key
-from carbon_orchestrator.gateway.keys import ApiKey
+from carbon_orchestrator.gateway.door.keyring import create_key
+from carbon_orchestrator.gateway.door.keys import ApiKey
+from carbon_orchestrator.gateway.intake.bulk import MOST_LINES
 from streams.commit import Committer
 from streams.connection import connect
 from streams.embedded import EmbeddedServer

@@ -12,7 +12,7 @@ from carbon_orchestrator.clock import parse_time, rfc3339, wall_ms
 from carbon_orchestrator.config import GreenestConfig, PoolConfig, ThresholdConfig, ZoneConfig
 from carbon_orchestrator.contract import house_views, views
 from carbon_orchestrator.events import IntensityObserved
-from carbon_orchestrator.gateway.grids import MOST_POINTS
+from carbon_orchestrator.gateway.grid.grids import MOST_POINTS
 from streams.codec import envelope
 from streams.testing import until
 

@@ -15,8 +15,8 @@ from deployment import Answer, Deploy, Deployment
 from test_bulk import counts
 
 from carbon_orchestrator.clock import wall_ms
-from carbon_orchestrator.gateway.keyring import create_key
-from carbon_orchestrator.gateway.keys import ApiKey, Scope
+from carbon_orchestrator.gateway.door.keyring import create_key
+from carbon_orchestrator.gateway.door.keys import ApiKey, Scope
 from streams.commit import Committer
 from streams.connection import connect
 

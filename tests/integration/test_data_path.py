@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from carbon_orchestrator.config import Config, JobType, complete
 from carbon_orchestrator.events import JobSubmitted
-from carbon_orchestrator.gateway.tally import COUNT_SECONDS
+from carbon_orchestrator.gateway.intake.tally import COUNT_SECONDS
 from carbon_orchestrator.submission import derived_job_id
 from streams.codec import envelope
 from streams.embedded import EmbeddedServer

@@ -11,9 +11,9 @@ from deployment import Answer, Deploy, Deployment
 
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import Limits
-from carbon_orchestrator.gateway.keyring import create_key
-from carbon_orchestrator.gateway.keys import ApiKey
-from carbon_orchestrator.gateway.posting import Posting
+from carbon_orchestrator.gateway.door.keyring import create_key
+from carbon_orchestrator.gateway.door.keys import ApiKey
+from carbon_orchestrator.gateway.intake.posting import Posting
 from streams.commit import Committer
 from streams.connection import connect
 

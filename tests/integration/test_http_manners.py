@@ -12,10 +12,10 @@ from deployment import Answer, Deploy, Deployment
 
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.config import Config, ConfigError, Cors, complete
-from carbon_orchestrator.gateway.keyring import create_key
-from carbon_orchestrator.gateway.keys import ApiKey, Scope
-from carbon_orchestrator.gateway.negotiation import matches, takes_gzip, vary
-from carbon_orchestrator.gateway.options import allowed_methods
+from carbon_orchestrator.gateway.door.keyring import create_key
+from carbon_orchestrator.gateway.door.keys import ApiKey, Scope
+from carbon_orchestrator.gateway.door.negotiation import matches, takes_gzip, vary
+from carbon_orchestrator.gateway.door.options import allowed_methods
 from carbon_orchestrator.gateway.routes import ROUTES
 from streams.commit import Committer
 from streams.connection import connect

@@ -15,8 +15,8 @@ from test_suspension import TYPES as PAUSING
 
 from carbon_orchestrator.config import Retention
 from carbon_orchestrator.contract import live_views
-from carbon_orchestrator.gateway import walk
-from carbon_orchestrator.gateway.occurrence import occurrences
+from carbon_orchestrator.gateway.live.occurrence import occurrences
+from carbon_orchestrator.gateway.lookup import walk
 from streams.archive import Archive
 from streams.connection import connect
 from streams.history import History

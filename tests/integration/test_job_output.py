@@ -19,7 +19,7 @@ from deployment import LOW, Deploy, Deployment
 
 from carbon_orchestrator.clock import GridClock, parse_time
 from carbon_orchestrator.config import JobType, Limits
-from carbon_orchestrator.gateway import logs
+from carbon_orchestrator.gateway.lookup import logs
 from streams.testing import until
 
 

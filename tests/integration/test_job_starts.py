@@ -14,7 +14,7 @@ from carbon_orchestrator.clock import parse_time, rfc3339, wall_ms
 from carbon_orchestrator.config import ZoneConfig
 from carbon_orchestrator.contract import live_views
 from carbon_orchestrator.events import EmissionsRecorded
-from carbon_orchestrator.gateway import past_starts, planned_starts
+from carbon_orchestrator.gateway.grid import past_starts, planned_starts
 from streams.codec import envelope
 
 HOUR = 3_600_000

@@ -11,7 +11,7 @@ from test_operations import bury
 from test_views import exactly
 
 from carbon_orchestrator.contract import house_views, views
-from carbon_orchestrator.gateway import letters as office
+from carbon_orchestrator.gateway.deployment import letters as office
 from streams.testing import until
 
 

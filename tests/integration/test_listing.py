@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from carbon_orchestrator.clock import rfc3339, wall_ms
 from carbon_orchestrator.contract import views
-from carbon_orchestrator.gateway import listing
-from carbon_orchestrator.gateway.cursors import Place, between
-from carbon_orchestrator.gateway.keyring import create_key
-from carbon_orchestrator.gateway.keys import ApiKey
+from carbon_orchestrator.gateway.door.keyring import create_key
+from carbon_orchestrator.gateway.door.keys import ApiKey
+from carbon_orchestrator.gateway.lookup import listing
+from carbon_orchestrator.gateway.lookup.cursors import Place, between
 from carbon_orchestrator.lifecycle import TERMINAL
 from carbon_orchestrator.submission import new_job_id
 from streams.commit import Committer

@@ -17,7 +17,8 @@ from test_api_keys import Keys
 from carbon_orchestrator.client.server_sent import Frame, Frames
 from carbon_orchestrator.config import Limits, ZoneConfig
 from carbon_orchestrator.events import OperatorActed
-from carbon_orchestrator.gateway import live, subscriber, tail
+from carbon_orchestrator.gateway.live import events as live
+from carbon_orchestrator.gateway.live import subscriber, tail
 from streams.codec import envelope
 from streams.testing import until
 

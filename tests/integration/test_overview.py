@@ -10,7 +10,7 @@ from test_views import exactly
 
 from carbon_orchestrator.config import PoolConfig
 from carbon_orchestrator.contract import house_views
-from carbon_orchestrator.gateway import deadlines
+from carbon_orchestrator.gateway.deployment import deadlines
 from streams.testing import until
 
 

@@ -28,9 +28,9 @@ from carbon_orchestrator.cli.main import app
 from carbon_orchestrator.cli.operations import latest
 from carbon_orchestrator.config import PoolConfig, Retention
 from carbon_orchestrator.doctor import examine, gather
-from carbon_orchestrator.gateway.held import Held
-from carbon_orchestrator.gateway.keyring import create_key, revoke_key
-from carbon_orchestrator.gateway.keys import ApiKey
+from carbon_orchestrator.gateway.door.keyring import create_key, revoke_key
+from carbon_orchestrator.gateway.door.keys import ApiKey
+from carbon_orchestrator.gateway.intake.held import Held
 from carbon_orchestrator.operations import acted
 from carbon_orchestrator.permissions import ROLES, acl, new_passwords
 from carbon_orchestrator.runtime import Runtime

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from redis.exceptions import ResponseError
 
-from carbon_orchestrator.gateway.shared_reads import SharedReads
+from carbon_orchestrator.gateway.lookup.shared_reads import SharedReads
 from carbon_orchestrator.topology import Topology
 from streams.byte_log import Addition, append, bounds, bounds_reading
 from streams.connection import connect

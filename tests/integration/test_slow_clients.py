@@ -15,7 +15,7 @@ import pytest
 from deployment import Deploy, Deployment
 
 from carbon_orchestrator.config import Limits
-from carbon_orchestrator.gateway.connections import Connection
+from carbon_orchestrator.gateway.door.connections import Connection
 from streams.testing import until
 
 QUICK = Limits(header_timeout=0.4, idle_timeout=0.6, body_rate=500)

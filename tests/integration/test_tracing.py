@@ -19,7 +19,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_tra
 from structlog.testing import capture_logs
 
 from carbon_orchestrator import tracing
-from carbon_orchestrator.gateway import traced_submitting
+from carbon_orchestrator.gateway.intake import traced_submitting
 from carbon_orchestrator.worker import traced_execution
 from streams.testing import until
 

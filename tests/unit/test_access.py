@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from carbon_orchestrator.gateway.access import Caller, is_loopback, presented_key, stranger
-from carbon_orchestrator.gateway.keys import (
+from carbon_orchestrator.gateway.door.access import Caller, is_loopback, presented_key, stranger
+from carbon_orchestrator.gateway.door.keys import (
     SCOPES,
     ApiKey,
     Scope,
@@ -24,7 +24,7 @@ from carbon_orchestrator.gateway.keys import (
     text_of,
     with_implied,
 )
-from carbon_orchestrator.gateway.limits import Rates
+from carbon_orchestrator.gateway.door.limits import Rates
 
 
 def made(**more: Any) -> tuple[str, str, ApiKey]:

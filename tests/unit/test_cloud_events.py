@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from carbon_orchestrator.gateway.cloud_events import (
+from carbon_orchestrator.gateway.intake.cloud_events import (
     LONGEST,
     CloudEvent,
     batch,
     binary,
     structured,
 )
-from carbon_orchestrator.gateway.outcome import Refused
+from carbon_orchestrator.gateway.intake.outcome import Refused
 
 FORMAT = JSONFormat()
 text = st.text(

@@ -10,9 +10,9 @@ import pytest
 from carbon_orchestrator.contract import openapi
 from carbon_orchestrator.contract.documents import DOCUMENTS, Name, kept, text
 from carbon_orchestrator.contract.views import NewJob
-from carbon_orchestrator.gateway.keys import SCOPES
+from carbon_orchestrator.gateway.door.keys import SCOPES
+from carbon_orchestrator.gateway.intake.strict import FIELDS
 from carbon_orchestrator.gateway.routes import ROUTES
-from carbon_orchestrator.gateway.strict import FIELDS
 
 DOCUMENT = openapi.document()
 

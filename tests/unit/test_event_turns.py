@@ -6,10 +6,10 @@ import asyncio
 from typing import Any
 
 from carbon_orchestrator.events import CancelRequested
-from carbon_orchestrator.gateway.position import BEGIN, Positions
-from carbon_orchestrator.gateway.stream_pages import StreamPages
-from carbon_orchestrator.gateway.subscriber import Subscriber, Wanted
-from carbon_orchestrator.gateway.tail import told
+from carbon_orchestrator.gateway.live.position import BEGIN, Positions
+from carbon_orchestrator.gateway.live.stream_pages import StreamPages
+from carbon_orchestrator.gateway.live.subscriber import Subscriber, Wanted
+from carbon_orchestrator.gateway.live.tail import told
 from carbon_orchestrator.topology import Topology
 from streams.codec import envelope
 from streams.keys import Partition

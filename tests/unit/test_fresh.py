@@ -7,7 +7,7 @@ import gc
 
 import pytest
 
-from carbon_orchestrator.gateway.fresh import Fresh
+from carbon_orchestrator.gateway.deployment.fresh import Fresh
 
 
 class Source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.events import IntensityObserved
-from carbon_orchestrator.gateway.grids import MOST_POINTS, Zone
+from carbon_orchestrator.gateway.grid.grids import MOST_POINTS, Zone
 from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.signal.intensities import KEPT_MS
 from streams.event import Message

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_orchestrator.gateway import server_sent
-from carbon_orchestrator.gateway.position import (
+from carbon_orchestrator.gateway.live import server_sent
+from carbon_orchestrator.gateway.live.position import (
     BEGIN,
     WHOLE,
     BadPosition,
@@ -16,7 +16,7 @@ from carbon_orchestrator.gateway.position import (
     Positions,
     read_after,
 )
-from carbon_orchestrator.gateway.stream_pages import resumed
+from carbon_orchestrator.gateway.live.stream_pages import resumed
 from streams.event import entry_order
 
 STREAMS = ["jobs", "intensity", "completions"]

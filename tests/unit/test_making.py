@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.config import Config, complete
 from carbon_orchestrator.events import JobSubmitted, Spec
-from carbon_orchestrator.gateway.making import New, making
-from carbon_orchestrator.gateway.strict import submission
+from carbon_orchestrator.gateway.intake.making import New, making
+from carbon_orchestrator.gateway.intake.strict import submission
 from carbon_orchestrator.submission import accept, is_job_id, new_job_id
 from carbon_orchestrator.topology import CODEC, Topology
 from streams.commit import MAX_BYTES, Transaction

@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from carbon_orchestrator import logs
-from carbon_orchestrator.gateway.keys import new_id, new_secret, text_of
+from carbon_orchestrator.gateway.door.keys import new_id, new_secret, text_of
 from carbon_orchestrator.redaction import REDACTED, redact, text
 
 CANARY = "canary-5f3a"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_orchestrator.gateway.risk import InLine, in_pool, overdue, undecided
+from carbon_orchestrator.gateway.deployment.risk import InLine, in_pool, overdue, undecided
 
 NOW = 1_000_000
 

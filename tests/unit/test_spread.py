@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from carbon_orchestrator.config import Config, ConfigError, PoolConfig, complete
 from carbon_orchestrator.events import Backlog, InFlight
 from carbon_orchestrator.every_letter import EveryLetter
-from carbon_orchestrator.gateway.cursors import Place, between
-from carbon_orchestrator.gateway.house import by_name
-from carbon_orchestrator.gateway.job_query import JobQuery, job_query
-from carbon_orchestrator.gateway.listing import Found
+from carbon_orchestrator.gateway.deployment.house import by_name
+from carbon_orchestrator.gateway.grid.starts import Bucket, joined
+from carbon_orchestrator.gateway.lookup.cursors import Place, between
+from carbon_orchestrator.gateway.lookup.job_query import JobQuery, job_query
+from carbon_orchestrator.gateway.lookup.listing import Found
 from carbon_orchestrator.gateway.spread import at_a_glance, merged
-from carbon_orchestrator.gateway.starts import Bucket, joined
 from carbon_orchestrator.letters import Letters
 from carbon_orchestrator.partitions import agreed, fields, part, share
 from carbon_orchestrator.scaler.demand import Demand

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_orchestrator.gateway.starts import BUCKETS, IDS, Start, bucket_length, bucketed
+from carbon_orchestrator.gateway.grid.starts import BUCKETS, IDS, Start, bucket_length, bucketed
 
 TIMES = st.integers(0, 10**13)
 STARTS = st.lists(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from carbon_orchestrator.gateway.strict import (
+from carbon_orchestrator.gateway.intake.strict import (
     Malformed,
     WrongField,
     _exact_names,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from carbon_orchestrator.gateway.together import Together
+from carbon_orchestrator.gateway.intake.together import Together
 
 
 class Doubling:

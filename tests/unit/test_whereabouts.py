@@ -6,7 +6,7 @@ import msgspec
 
 from carbon_orchestrator.clock import GridClock
 from carbon_orchestrator.events import Spec
-from carbon_orchestrator.gateway.whereabouts import Search, searches
+from carbon_orchestrator.gateway.lookup.whereabouts import Search, searches
 
 #: A replay, sixty times faster: a minute on the grid is a second on the wall.
 CLOCK = GridClock(origin_wall=1_000_000_000, origin_grid=5_000_000_000, speed=60.0)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from carbon_orchestrator.config import Config, GreenestConfig, complete
 from carbon_orchestrator.events import IntensityObserved
-from carbon_orchestrator.gateway.windows import BestWindow, DoesNotFit, best_window, run_length
+from carbon_orchestrator.gateway.grid.windows import BestWindow, DoesNotFit, best_window, run_length
 from carbon_orchestrator.router.outlook import Bands, outlook
 from carbon_orchestrator.signal.series import Series
 

@@ -1,0 +1,1 @@
+"""Who comes in, and how it is spoken with: keys, limits, connections, headers."""

@@ -1,0 +1,1 @@
+"""What is asked of the grid: intensities, windows, starts on its curve."""

@@ -1,0 +1,1 @@
+"""All that happens, as it happens: `GET /events`."""
