@@ -102,6 +102,7 @@ def stranger(
     return None
 
 
+@lru_cache(maxsize=64)
 def _names_loopback(header: str) -> bool:
     """Whether a Host header names this machine seen from itself; there is none in HTTP/1.0."""
     return not header or is_loopback(_host_of(header))

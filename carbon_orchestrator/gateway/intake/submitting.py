@@ -97,7 +97,8 @@ class Submitting:
         if asked.identity is not None:
             (outcome,) = await self.submit([asked], asking)
             return outcome
-        job = self._check(next(self._places), asked, asking, self._runtime.now(), wall_ms())
+        at = wall_ms()
+        job = self._check(next(self._places), asked, asking, self._runtime.clock.grid(at), at)
         if isinstance(job, Refused):
             return job
         assert isinstance(job, New)  # only what may have come before is doubtful
