@@ -43,8 +43,14 @@ class Jobs:
 
     async def job(self, request: web.Request) -> dict[str, Any] | None:
         """The job in the path, if there is one for whoever asks."""
-        found = await self._seen(request.match_info["id"], caller(request))
+        found = await self.job_and_output(request)
         return None if found is None else found[0]
+
+    async def job_and_output(
+        self, request: web.Request
+    ) -> tuple[dict[str, Any], tuple[int, int] | None] | None:
+        """The same, and from which offset to which its output is kept."""
+        return await self._seen(request.match_info["id"], caller(request))
 
     async def _seen(
         self, job_id: str, asking: Caller
@@ -57,7 +63,7 @@ class Jobs:
 
     async def show(self, request: web.Request) -> web.Response:
         """A job with its timeline."""
-        found = await self._seen(request.match_info["id"], caller(request))
+        found = await self.job_and_output(request)
         if found is None:
             return self.unknown()
         job, output = found

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from carbon_orchestrator.lifecycle import TERMINAL
 from carbon_orchestrator.topology import Topology
-from streams.byte_log import Piece, bounds, bounds_reading, pieces, reading
+from streams.byte_log import Piece, pieces, reading
 from streams.errors import is_transient
 from streams.stop import Stop
 
@@ -91,15 +91,6 @@ class LogTail:
             ended = (state is None or state in _ENDED) and len(found) < ENTRIES
             if (found or ended) and not each.answer.done():
                 each.answer.set_result(Read(pieces(found, each.offset), ended))
-
-
-async def log_bounds(redis: Redis, topology: Topology, job_id: str) -> tuple[int, int] | None:
-    """The offset of the first byte of a job's output that is kept, and the end; None where none
-    was."""
-    async with redis.pipeline(transaction=False) as pipeline:
-        for command in bounds_reading(topology.output(job_id)):
-            pipeline.execute_command(*command)
-        return bounds(*await pipeline.execute())
 
 
 def on_record(job: Mapping[str, Any]) -> bytes:

@@ -18,7 +18,6 @@ from carbon_orchestrator.gateway.lookup.log_tail import (
     ENTRIES,
     LogTail,
     Read,
-    log_bounds,
     on_record,
 )
 from carbon_orchestrator.gateway.problems import problem
@@ -54,16 +53,16 @@ class Logs:
     async def show(self, request: web.Request) -> web.StreamResponse:
         """The output from an offset on; with `follow`, until the job ends. An answer that ends
         before that is broken off, so that nobody takes it for whole."""
-        job = await self._jobs.job(request)
-        if job is None:
+        found = await self._jobs.job_and_output(request)
+        if found is None:
             return self._jobs.unknown()
+        job, kept = found
         given = request.query.get("offset", "0")
         if not _NUMBER.fullmatch(given) or int(given) > _MOST_OFFSET:
             return problem(422, "invalid-query", "offset is a number of bytes", field="offset")
         follow = request.query.get("follow", "false")
         if follow not in ("true", "false"):
             return problem(422, "invalid-query", "follow is true or false", field="follow")
-        kept = await log_bounds(self._redis, self._topology, job["id"])
         # What is no longer kept cannot be told: it begins with what is.
         offset = max(int(given), kept[0] if kept else 0)
         lines = _LINES in request.headers.get("Accept", "")
