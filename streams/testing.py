@@ -20,6 +20,7 @@ from streams.embedded_cluster import EmbeddedCluster
 from streams.stop import Stop
 
 T = TypeVar("T")
+E = TypeVar("E", EmbeddedServer, EmbeddedCluster)
 
 #: Names in a partition ("*" matches anything) of keys that need no expiry, beside all streams.
 #: An application adds its own.
@@ -35,26 +36,26 @@ def running_server(program: str | None = None, *, fsync: str = "no") -> Iterator
     `program` is another server program than the bundled one. Works inside and outside an
     event loop (it blocks for the start, some 50 ms). Raises EmbeddedError.
     """
-    directory = Path(tempfile.mkdtemp(prefix="streams-"))
-    server = EmbeddedServer(directory, program=program, fsync=fsync)
-    try:
-        _on_another_thread(server.start())
+    with _running(lambda files: EmbeddedServer(files, program=program, fsync=fsync)) as server:
         yield server
-    finally:
-        _on_another_thread(server.stop())
-        shutil.rmtree(directory)
 
 
 @contextmanager
 def running_cluster(program: str | None = None, *, fsync: str = "no") -> Iterator[EmbeddedCluster]:
     """As `running_server`, a fresh cluster of three primaries and their replicas; in some 4 s."""
-    directory = Path(tempfile.mkdtemp(prefix="streams-"))
-    cluster = EmbeddedCluster(directory, program=program, fsync=fsync)
-    try:
-        _on_another_thread(cluster.start())
+    with _running(lambda files: EmbeddedCluster(files, program=program, fsync=fsync)) as cluster:
         yield cluster
+
+
+@contextmanager
+def _running(make: Callable[[Path], E]) -> Iterator[E]:
+    directory = Path(tempfile.mkdtemp(prefix="streams-"))
+    embedded = make(directory)
+    try:
+        _on_another_thread(embedded.start())
+        yield embedded
     finally:
-        _on_another_thread(cluster.stop())
+        _on_another_thread(embedded.stop())
         shutil.rmtree(directory)
 
 
