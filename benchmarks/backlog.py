@@ -19,7 +19,7 @@ import uvloop
 from redis.asyncio import Redis
 
 from benchmarks.deployment import Deployment
-from benchmarks.memory import publish, until, used
+from benchmarks.memory import HIGH, publish, until, used
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.events import IntensityObserved
 from carbon_orchestrator.topology import Topology
@@ -35,21 +35,13 @@ START_LIMIT_SECONDS = 1.0
 PAGE_LIMIT_SECONDS = 0.5
 _URGENT = 20
 _PAGES = 20
-_CONFIG = """
-default_types = false
+_CONFIG = f"""{HIGH}
 [limits]
 max_waiting = 3000000
-[threshold]  # every intensity is high
-mode = "absolute"
-low = 1
-high = 2
 [pools.fast]
 slots = 8
 [pools.eco]
 slots = 8
-[types.noop]
-python = "benchmarks.handlers:noop"
-expected_duration = "10ms"
 """
 
 

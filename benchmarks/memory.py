@@ -38,7 +38,8 @@ JOB_LIMIT_BYTES = 1500.0
 _PAYLOAD = msgspec.Raw(b'{"rows":1000}')
 _SAMPLE = 5_000  # jobs over which the cost per job is measured, the best of so many times
 _SAMPLES = 5
-_HIGH = """
+#: A configuration in which jobs wait, as every intensity is high; tables may follow it.
+HIGH = """
 default_types = false
 [threshold]  # every intensity is high
 mode = "absolute"
@@ -106,7 +107,7 @@ async def used(redis: Redis) -> int:
 async def waiting_job(jobs: int) -> dict[str, float]:
     """Memory of the server per deferred job, bytes: all that it keeps about it, the events
     on the streams that led there included."""
-    async with Deployment(config=_HIGH) as deployment:
+    async with Deployment(config=HIGH) as deployment:
         redis = connect(deployment.server.url)
         committer = Committer(connect(deployment.server.url), TOPOLOGY.partition)
         deployment.start("signal", "signal", "--speed", "1")

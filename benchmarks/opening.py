@@ -19,7 +19,7 @@ import uvloop
 from playwright.async_api import Browser, BrowserContext, async_playwright
 
 from benchmarks.deployment import Deployment
-from benchmarks.memory import TOPOLOGY, publish, until
+from benchmarks.memory import HIGH, TOPOLOGY, publish, until
 from streams.commit import Committer
 from streams.connection import connect
 from streams.embedded import free_port
@@ -27,18 +27,7 @@ from streams.embedded import free_port
 LIMIT_SECONDS = 1.0
 #: Between two openings: the gateway keeps nothing of what it told for so long.
 _APART_SECONDS = 6.0
-_CONFIG = """
-default_types = false
-[limits]
-max_waiting = 3000000
-[threshold]  # every intensity is high
-mode = "absolute"
-low = 1
-high = 2
-[types.noop]
-python = "benchmarks.handlers:noop"
-expected_duration = "10ms"
-"""
+_CONFIG = f"{HIGH}[limits]\nmax_waiting = 3000000\n"
 #: Notes, frame by frame, when each part of the page first was there and could be seen.
 _WATCH = """
 (() => {
