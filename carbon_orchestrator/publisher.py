@@ -165,7 +165,7 @@ class Publisher:
         data = encoded(body)
         try:
             # As strictly as a gateway: what a router does not know it would ignore.
-            submitted, _ = submission(data, _MOST_BYTES)
+            submitted = submission(data, _MOST_BYTES).submitted
         except WrongField as error:
             raise InvalidJob(str(error), field=error.field) from None
         except Malformed as error:

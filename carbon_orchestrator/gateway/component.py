@@ -19,7 +19,7 @@ from carbon_orchestrator.gateway.deployment.house import House
 from carbon_orchestrator.gateway.deployment.letters import DeadLetterOffice
 from carbon_orchestrator.gateway.deployment.metrics import Metrics
 from carbon_orchestrator.gateway.deployment.needs import Needs
-from carbon_orchestrator.gateway.door.connections import Connections, Site
+from carbon_orchestrator.gateway.door.connections import Connection, Connections, Site
 from carbon_orchestrator.gateway.door.guard import Guard, caller
 from carbon_orchestrator.gateway.door.keyring import Keyring
 from carbon_orchestrator.gateway.door.measuring import Measuring
@@ -29,7 +29,7 @@ from carbon_orchestrator.gateway.grid.carbon import Carbon
 from carbon_orchestrator.gateway.grid.grids import Grids
 from carbon_orchestrator.gateway.grid.job_starts import JobStarts
 from carbon_orchestrator.gateway.intake.bodies import Bodies
-from carbon_orchestrator.gateway.intake.express import Express
+from carbon_orchestrator.gateway.intake.express import Express, ExpressConnection
 from carbon_orchestrator.gateway.intake.posting import Posting
 from carbon_orchestrator.gateway.intake.preview import Preview
 from carbon_orchestrator.gateway.intake.taking_events import TakingEvents
@@ -78,7 +78,7 @@ class Gateway:
         grids = Grids(config)
         self._table = Table(runtime.connect(), CODEC, runtime.topology.intensity, grids.observe)
         self._metrics = Metrics()
-        self._measuring = Measuring(self._metrics)
+        self._measuring = Measuring(self._metrics.requests)
         self._keyring = Keyring(runtime.connect(), runtime.topology)
         self._guard = Guard(
             self._keyring, limits, host, require_keys=require_keys, insecure=insecure, hosts=named
@@ -179,12 +179,11 @@ class Gateway:
         self._guard.check()
         runner = web.AppRunner(self.application(), access_log=None, shutdown_timeout=5)
         await runner.setup()
-        self._install_express(runner)
         try:
             if stop.is_set():
                 return
             limits = self.runtime.config.limits
-            await Site(runner, self._connections, limits, self.host, self.port).start()
+            await Site(runner, self._connection, limits, self.host, self.port).start()
             if self.port == 0:
                 self.port = runner.addresses[0][1]
             log.info("serving", url=f"http://{self.host}:{self.port}")
@@ -201,18 +200,14 @@ class Gateway:
             with anyio.CancelScope(shield=True), anyio.move_on_after(10):
                 await runner.cleanup()
 
-    def _install_express(self, runner: web.AppRunner) -> None:
-        config, server = self.runtime.config, runner.server
-        assert server is not None
-        if config.cors.origins:
-            return  # each answer says for whom it is; the application sees to that
-        server.request_handler = Express(
-            server.request_handler,
-            self._guard,
-            self._posting,
-            self._measuring,
-            config.limits.max_body,
-        )
+    @cached_property
+    def _connection(self) -> Callable[..., Connection]:
+        limits = self.runtime.config.limits
+        if self.runtime.config.cors.origins:
+            # Each answer says for whom it is; the application sees to that.
+            return partial(Connection, self._connections)
+        express = Express(self._guard, self._posting, self._metrics.requests, limits.max_body)
+        return partial(ExpressConnection, self._connections, express)
 
     async def _load_keys(self) -> None:
         """Know the keys before the first request; a server that is away is waited for."""

@@ -376,8 +376,8 @@ async def test_so_many_requests_at_a_time(deploy: Deploy) -> None:
     for _ in range(2):  # two whose bodies do not come
         _, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(
-            b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            b"Content-Length: 100\r\n\r\n"
+            b"POST /jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            b"Content-Type: application/json; charset=utf-8\r\nContent-Length: 100\r\n\r\n"
         )
         writers.append(writer)
 
@@ -421,7 +421,7 @@ async def test_slow_submissions_of_one_key_leave_room_for_others(deploy: Deploy)
     head = f"POST /jobs HTTP/1.1\r\nHost: a\r\nX-API-Key: {slow}\r\nContent-Length: 99\r\n"
     for _ in range(6):
         _, writer = await asyncio.open_connection("127.0.0.1", part.role.port)
-        writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode())
+        writer.write(f"{head}Content-Type: application/json; charset=utf-8\r\n\r\n".encode())
         writers.append(writer)
 
     async def busy() -> bool:

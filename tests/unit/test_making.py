@@ -62,9 +62,9 @@ def test_each_job_has_its_record_event_and_place(
 ) -> None:
     new = []
     for place, (job, guarded) in enumerate(asked):
-        submitted, _ = submission(msgspec.json.encode(job), 1 << 16)
+        submitted, data, _ = submission(msgspec.json.encode(job), 1 << 16)
         spec = accept(submitted, CONFIG, new_job_id(0), NOW, "00-trace" if guarded else None)
-        new.append(New(place, submitted, spec, guarded, "digest" if guarded else None, key_id))
+        new.append(New(place, data, spec, guarded, "digest" if guarded else None, key_id))
     made = list(making(TOPOLOGY, new))
     assert sorted(job.place for each in made for job in each.jobs) == list(range(len(new)))
     records: dict[str, dict[bytes, bytes]] = {}
@@ -98,7 +98,7 @@ def test_each_job_has_its_record_event_and_place(
         assert stream == TOPOLOGY.jobs_lane(spec.urgency)
         assert traceparent == spec.traceparent
         stamped = {"job_id": spec.job_id, "submitted_at": NOW}
-        sent = {**json.loads(msgspec.json.encode(job.submitted)), **stamped}
+        sent = {**json.loads(job.data), **stamped}
         assert json.loads(msgspec.json.encode(event)) == sent
 
 
@@ -110,7 +110,8 @@ def test_no_entry_holds_too_many_events_and_no_transaction_is_too_large() -> Non
         payload = large if place % 133 == 0 else small
         job_id = new_job_id(0)
         spec = Spec(job_id=job_id, type="analytics", submitted_at=NOW, payload=payload)
-        new.append(New(place, JobSubmitted(type="analytics", payload=payload), spec))
+        submitted = JobSubmitted(type="analytics", payload=payload)
+        new.append(New(place, msgspec.json.encode(submitted), spec))
     made = list(making(TOPOLOGY, new))
     assert [job.place for each in made for job in each.jobs] == list(range(400))
     for each in made:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import Any
 
@@ -12,10 +13,12 @@ from hypothesis import strategies as st
 
 from carbon_orchestrator.gateway.intake.strict import (
     Malformed,
+    Read,
     WrongField,
     _exact_names,
     _plain_names,
     line,
+    lines,
     names,
     submission,
 )
@@ -73,9 +76,10 @@ def test_what_could_be_read_in_two_ways_is_malformed(body: bytes) -> None:
 
 
 def test_what_is_deep_enough_for_anybody_is_taken() -> None:
-    submitted, named_project = submission(nested(63), MOST)
-    assert not named_project
-    assert json.loads(bytes(submitted.payload))
+    read = submission(nested(63), MOST)
+    assert not read.named_project
+    assert json.loads(bytes(read.submitted.payload))
+    assert json.loads(read.data) == json.loads(nested(63))
 
 
 values = st.recursive(
@@ -91,9 +95,8 @@ values = st.recursive(
 
 @given(st.dictionaries(st.text(), values, max_size=6))
 def test_names_are_those_of_the_outermost_object(value: dict[str, Any]) -> None:
-    assert names(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")) == {
-        each.encode("utf-8", "replace").decode() for each in value
-    }
+    found = names(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace"))
+    assert set(found) == {each.encode("utf-8", "replace").decode() for each in value}
 
 
 few = st.sampled_from(["a", "b", "{", "[", '"', "\\", "é", " "])
@@ -123,7 +126,7 @@ def written(value: Any) -> str:
     ],
 )
 def test_a_project_is_named_also_where_it_is_the_default_one(more: str, named: bool) -> None:
-    assert submission(f'{{"type":"a",{more}}}'.encode(), MOST)[1] is named
+    assert submission(f'{{"type":"a",{more}}}'.encode(), MOST).named_project is named
 
 
 fields = st.fixed_dictionaries(
@@ -148,10 +151,50 @@ def test_a_submission_is_judged_alike_however_plain_it_is(value: dict[str, Any],
     except Malformed:
         expected = Malformed
     try:
-        found: object = submission(text.encode(), MOST)[1]
+        found: object = submission(text.encode(), MOST).named_project
     except (Malformed, WrongField) as error:
         found = type(error)
     assert found in (expected, WrongField)
+
+
+plain_texts = st.builds(
+    lambda value, more: "{" + ",".join(f'"{n}":{written(v)}' for n, v in value.items()) + more,
+    fields,
+    st.sampled_from(["}", "} ", ',"type":"a"}', "}{}", ',"idempotency_key":"k"}', "", "}}"]),
+)
+
+
+def one_by_one(rows: list[bytes]) -> list[Read]:
+    """Of lines without a key."""
+    read = [line(row, MOST) for row in rows]
+    assert all(key is None for _, key in read)
+    return [each for each, _ in read]
+
+
+def told(read: list[Read]) -> list[tuple[bytes, bytes, bool]]:
+    return [(msgspec.json.encode(each.submitted), each.data, each.named_project) for each in read]
+
+
+@given(st.lists(plain_texts, min_size=1, max_size=4), st.sampled_from(["\n", "\r\n", " \n"]))
+def test_lines_are_read_together_as_one_by_one(texts: list[str], ending: str) -> None:
+    body = ending.join(texts).encode("utf-8", "replace")
+    rows = list(io.BytesIO(body))
+    together = lines(rows, MOST)
+    if together is not None:
+        assert told(together) == told(one_by_one(rows))
+
+
+def test_plain_lines_are_read_together() -> None:
+    rows = [b'{"type":"a","urgency":"normal","payload":{"n":%d}}\n' % n for n in range(200)]
+    together = lines(rows, MOST)
+    assert together is not None
+    assert told(together) == told(one_by_one(rows))
+    assert lines([*rows, b'{"type":"a",\n', b'"urgency":"normal"}\n'], MOST) is None
+    assert lines([*rows, b'{"type":"a"}{"type":"a"}'], MOST) is None
+    assert lines([b'{"type":\n', b'"a"}\n', b'{"type":"a"}{"type":"a"}\n'], MOST) is None
+    assert lines([*rows, b'{"type":"a","job_id":null}'], MOST) is None
+    assert lines([*rows, nested(64)], MOST) is None
+    assert lines(rows, 1000) is None
 
 
 @given(objects.map(written) | st.text('{}[]":,ab\\ 1', max_size=20))
@@ -159,7 +202,7 @@ def test_what_plainly_has_no_name_twice_has_none(text: str) -> None:
     body = text.encode("utf-8", "replace")
     plain = _plain_names(body)
     if plain is not None:
-        assert plain == _exact_names(body)
+        assert set(plain) == _exact_names(body)
 
 
 @pytest.mark.parametrize("text", ['{"a":1,"a":1}', '{"a":{"b":"","b":""}}', '{"a":[{"":1,"":2}]}'])
@@ -168,9 +211,9 @@ def test_names_that_stand_twice_are_not_plain(text: str) -> None:
 
 
 def test_a_line_may_have_a_key_beside_its_fields() -> None:
-    submitted, named_project, key = line(b'{"type":"a","idempotency_key":"k"}', MOST)
-    assert (key, named_project) == ("k", False)
-    assert msgspec.json.encode(submitted) == b'{"type":"a"}'
+    read, key = line(b'{"type":"a","idempotency_key":"k"}', MOST)
+    assert (key, read.named_project) == ("k", False)
+    assert msgspec.json.encode(read.submitted) == read.data == b'{"type":"a"}'
     with pytest.raises(WrongField, match="no field"):
         submission(b'{"type":"a","idempotency_key":"k"}', MOST)
 

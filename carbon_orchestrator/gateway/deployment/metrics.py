@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
 from carbon_orchestrator.gateway.deployment.emission_counters import EmissionCounters
+from carbon_orchestrator.gateway.deployment.requests import Requests
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -16,20 +17,8 @@ class Metrics:
         self._registry = CollectorRegistry()
         self.emissions = EmissionCounters()
         self._registry.register(self.emissions)
-        self._counts: dict[tuple[str, str, int], Counter] = {}
-        self._timers: dict[str, Histogram] = {}
-        self.requests = Counter(
-            "carbon_http_requests_total",
-            "HTTP requests by route and status.",
-            ("method", "route", "status"),
-            registry=self._registry,
-        )
-        self.seconds = Histogram(
-            "carbon_http_request_seconds",
-            "Time to answer, by route.",
-            ("route",),
-            registry=self._registry,
-        )
+        self.requests = Requests()
+        self._registry.register(self.requests)
         self.connections = Gauge(
             "carbon_http_connections", "Open connections.", registry=self._registry
         )
@@ -66,20 +55,6 @@ class Metrics:
             ("zone", "kind", "simulated"),
             registry=self._registry,
         )
-
-    def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Count a request."""
-        # Finding the children by their labels takes longer than counting.
-        count = self._counts.get((method, route, status))
-        if count is None:
-            count = self._counts[method, route, status] = self.requests.labels(
-                method, route, status
-            )
-        timer = self._timers.get(route)
-        if timer is None:
-            timer = self._timers[route] = self.seconds.labels(route)
-        count.inc()
-        timer.observe(seconds)
 
     def text(self) -> bytes:
         """The exposition format."""

@@ -21,7 +21,7 @@ from streams.stop import Stop
 log = structlog.get_logger(__name__)
 
 #: Longer request lines and headers than any client of ours sends; bytes.
-_LINE, _FIELD, _FIELDS = 8190, 8190, 64
+LINE, FIELD, FIELDS = 8190, 8190, 64
 #: A connection that has so long been sending headers gives way when there are too many, seconds.
 _PATIENCE = 1.0
 _LINGER_SECONDS = 2.0
@@ -43,20 +43,29 @@ class Connection(web.RequestHandler):
         self._received = 0
         self._content: StreamReader | None = None
         self._blocked: tuple[float, int] | None = None  # since when, with how many bytes unsent
-        self._refused = False
+        self._refused = self._closing = False
         self._wire: asyncio.Transport | None = None  # also once aiohttp has let go of it
         self.over: Stop | None = None  # of an answer that goes on
 
     # -- the phases ------------------------------------------------------------------------------
 
-    def begin(self, content: StreamReader) -> None:
-        """The headers are there, and the body is to come."""
+    def arriving(self) -> None:
+        """A part of a request is there."""
+        self.phase, self.since = "headers", self._now()
+
+    def begin(self, content: StreamReader | None) -> None:
+        """The headers are there, and the body is to come, unless it is there already (None)."""
         self.phase, self.since, self._content, self._received = "request", self._now(), content, 0
 
     def end(self) -> None:
         """The request is answered, though the answer may still be on its way."""
         self.phase, self.since, self._content = "idle", self._now(), None
         self.over = None
+
+    @property
+    def unwilling(self) -> bool:
+        """Whether nothing more is to be taken: it is to end, or the other side does not read."""
+        return self._refused or self._closing or self._blocked is not None
 
     def overdue(self, now: float, limits: Limits) -> Ended | None:
         """Why it is to be ended, if the other side has had its time."""
@@ -120,12 +129,20 @@ class Connection(web.RequestHandler):
         else:
             super().connection_lost(exc)
 
+    def close(self) -> None:
+        self._closing = True
+        super().close()
+
+    def force_close(self) -> None:
+        self._closing = True
+        super().force_close()
+
     def data_received(self, data: bytes) -> None:
         if self._refused:
             return
         if data:  # aiohttp calls this itself to go on with what it has
             if self.phase == "idle":
-                self.phase, self.since = "headers", self._now()
+                self.arriving()
             self._received += len(data)
         super().data_received(data)
 
@@ -212,18 +229,24 @@ class Connections:
 
 
 class Site(web.BaseSite):
-    """Where a gateway listens."""
+    """Where a gateway listens. `connection`: makes what aiohttp calls a protocol, of a server and
+    options."""
 
     def __init__(
-        self, runner: web.AppRunner, house: Connections, limits: Limits, host: str, port: int
+        self,
+        runner: web.AppRunner,
+        connection: Callable[..., Connection],
+        limits: Limits,
+        host: str,
+        port: int,
     ) -> None:
         super().__init__(runner, backlog=1024)
-        self._house, self._host, self._port = house, host, port
+        self._connection, self._host, self._port = connection, host, port
         self._options = {
             "keepalive_timeout": seconds(limits.idle_timeout),
-            "max_line_size": _LINE,
-            "max_field_size": _FIELD,
-            "max_headers": _FIELDS,
+            "max_line_size": LINE,
+            "max_field_size": FIELD,
+            "max_headers": FIELDS,
             "lingering_time": _LINGER_SECONDS,
             "access_log": None,
         }
@@ -238,7 +261,7 @@ class Site(web.BaseSite):
         server = self._runner.server
         assert server is not None
         self._server = await asyncio.get_running_loop().create_server(
-            lambda: Connection(self._house, server, **self._options),
+            lambda: self._connection(server, **self._options),
             self._host,
             self._port,
             backlog=self._backlog,

@@ -38,6 +38,9 @@ _CALLER: web.RequestKey[Caller] = web.RequestKey("caller", Caller)
 _OVER: web.RequestKey[Stop] = web.RequestKey("over", Stop)
 _NOBODY = Caller(name="", allowed=frozenset())
 _LOOPBACK = Caller()
+_KEY_NEEDED = Refusal(
+    401, "key-needed", "send an API key in a header: Authorization: Bearer co_..."
+)
 _NOTHING: Mapping[str, str] = {}
 _REALM = 'Bearer realm="carbon-orchestrator"'
 
@@ -85,6 +88,14 @@ def missing(*scopes: str) -> Refused:
         more={"scopes": scopes},
         headers={"WWW-Authenticate": challenge},
     )
+
+
+class Presented(NamedTuple):
+    """What a request's headers say of who asks: a key, or why nobody comes in without one, if
+    that is so."""
+
+    key: str | None
+    refusal: Refusal | None
 
 
 class Guest(NamedTuple):
@@ -159,7 +170,7 @@ class Guard:
         route = route_of(request)
         if route is None:
             return await handler(request)  # which says 404 or 405
-        guest = self.let_in(route, request.method, request.headers)
+        guest = self.let_in(route, self.presented(request.method, request.headers))
         if isinstance(guest, web.Response):
             return guest
         request[_CALLER] = guest.caller
@@ -172,12 +183,22 @@ class Guard:
         response.headers.update(guest.told)
         return response
 
-    def let_in(self, route: Route, method: str, headers: Mapping[str, str]) -> Guest | web.Response:
+    def presented(self, method: str, headers: Mapping[str, str]) -> Presented:
+        """The same of the same headers, each time."""
+        key = presented_key(headers)
+        if key is not None:
+            return Presented(key, None)
+        if not self._open:
+            return Presented(None, _KEY_NEEDED)
+        only = self._only_loopback
+        return Presented(None, stranger(method, headers, only_loopback=only, hosts=self._hosts))
+
+    def let_in(self, route: Route, presented: Presented) -> Guest | web.Response:
         """Whoever may come in, and has a place until `let_out`; or why nobody does."""
         places = self._long if route.long else self._requests
         if not route.always and places.taken >= places.limit:
             return unavailable(f"{places.limit} {places.what} are being worked on already")
-        known = self._who(method, headers)
+        known = self._who(presented)
         if isinstance(known, Refusal):
             if route.scopes:
                 return denied(known)
@@ -236,19 +257,13 @@ class Guard:
         for each in list(self._going_on):
             each.set()
 
-    def _who(self, method: str, headers: Mapping[str, str]) -> Caller | Refusal:
-        presented = presented_key(headers)
-        if presented is not None:
-            key_id = self._keyring.identify(presented)
-            if key_id is None:
-                return Refusal(401, "invalid-key", "no API key of ours, or expired or revoked")
-            return _holder(key_id, self._keyring.keys[key_id])
-        if not self._open:
-            return Refusal(
-                401, "key-needed", "send an API key in a header: Authorization: Bearer co_..."
-            )
-        refusal = stranger(method, headers, only_loopback=self._only_loopback, hosts=self._hosts)
-        return refusal or _LOOPBACK
+    def _who(self, presented: Presented) -> Caller | Refusal:
+        if presented.key is None:
+            return presented.refusal or _LOOPBACK
+        key_id = self._keyring.identify(presented.key)
+        if key_id is None:
+            return Refusal(401, "invalid-key", "no API key of ours, or expired or revoked")
+        return _holder(key_id, self._keyring.keys[key_id])
 
     def forget(self) -> None:
         """Drop what is counted of keys that are gone, and end what goes on with such a key."""

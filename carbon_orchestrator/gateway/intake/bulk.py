@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 from aiohttp import web
@@ -28,7 +28,7 @@ from carbon_orchestrator.gateway.intake.outcome import (
     wrong,
     wrong_key,
 )
-from carbon_orchestrator.gateway.intake.strict import Malformed, WrongField, line
+from carbon_orchestrator.gateway.intake.strict import Malformed, WrongField, line, lines
 from carbon_orchestrator.gateway.intake.submitting import Submitting
 from carbon_orchestrator.gateway.problems import answer, members, refused
 from carbon_orchestrator.runtime import Runtime
@@ -71,41 +71,45 @@ class Bulk:
         now, places = self._runtime.now(), self._bodies.places
         begun: list[asyncio.Task[list[Result]]] = []
         async with asyncio.TaskGroup() as tasks:
-            for lines in stretches(_lines(body)):
+            for numbered in stretches(_lines(body)):
                 await places.acquire()
-                task = tasks.create_task(self._submit(lines, traceparent, asking, now))
+                task = tasks.create_task(self._submit(numbered, traceparent, asking, now))
                 task.add_done_callback(lambda _: places.release())
                 begun.append(task)
                 await asyncio.sleep(0)
         return told([result for task in begun for result in task.result()], now)
 
     async def _submit(
-        self, lines: list[tuple[int, bytes]], traceparent: str | None, asking: Caller, now: int
+        self, numbered: list[tuple[int, bytes]], traceparent: str | None, asking: Caller, now: int
     ) -> list[Result]:
         """What came of these lines."""
-        asked = [self._asked(each, traceparent) for _, each in lines]
+        asked = self._read([row for _, row in numbered], traceparent)
         sound = [each for each in asked if isinstance(each, Asked)]
         made = iter(await self._submitting.submit(sound, asking, now))
         return [
             result(number, each if isinstance(each, Refused) else next(made))
-            for (number, _), each in zip(lines, asked, strict=True)
+            for (number, _), each in zip(numbered, asked, strict=True)
         ]
+
+    def _read(self, rows: list[bytes], traceparent: str | None) -> Sequence[Asked | Refused]:
+        most = min(self._limits.max_payload, self._limits.max_body)
+        if (read := lines(rows, most)) is not None:
+            return [Asked(*each, None, traceparent) for each in read]
+        return [self._asked(row, traceparent) for row in rows]
 
     def _asked(self, body: bytes, traceparent: str | None) -> Asked | Refused:
         if len(body) > self._limits.max_body:
             detail = f"the line is over {self._limits.max_body} bytes"
             return Refused(status=413, kind="body-too-large", detail=detail)
         try:
-            submitted, named, key = line(body, self._limits.max_payload)
+            read, key = line(body, self._limits.max_payload)
         except WrongField as error:
             return wrong("invalid-job", str(error), error.field)
         except Malformed as error:
             return malformed(str(error))
         if key is None:
-            return Asked(submitted, named, None, traceparent)
-        return wrong_key(key, "idempotency_key") or Asked(
-            submitted, named, ("key", key), traceparent
-        )
+            return Asked(*read, None, traceparent)
+        return wrong_key(key, "idempotency_key") or Asked(*read, ("key", key), traceparent)
 
 
 def _too_many(body: bytes) -> Refused | None:

@@ -19,13 +19,13 @@ _MOST_EVENTS, _MOST_BYTES = 100, 65536
 _encode = msgspec.json.Encoder().encode
 
 
-class New(NamedTuple):
-    """An accepted job. `place`: in what was asked for; `submitted`: without an id; `guarded`:
-    whether there may be one of its id already; `digest`: of its submission, where that is to be
-    known again; `key_id`: of the API key that it came with."""
+class New(msgspec.Struct, frozen=True):
+    """An accepted job. `place`: in what was asked for; `data`: as it was submitted, JSON without
+    an id; `guarded`: whether there may be one of its id already; `digest`: of its submission,
+    where that is to be known again; `key_id`: of the API key that it came with."""
 
     place: int
-    submitted: JobSubmitted
+    data: bytes
     spec: Spec
     guarded: bool = False
     digest: str | None = None
@@ -114,11 +114,11 @@ def _fields(job: New) -> dict[str, str | bytes | int]:
 
 
 def _event(job: New) -> bytes:
-    submitted, spec = job.submitted, job.spec
+    spec = job.spec
     # The two come last in the event, so it need not be made anew to have them.
     data = b'%b,"job_id":"%b","submitted_at":%d}' % (
-        _encode(submitted)[:-1],
+        job.data[:-1],
         spec.job_id.encode(),
         spec.submitted_at,
     )
-    return enveloped(submitted.event_type, data, SOURCE, spec.traceparent)
+    return enveloped(JobSubmitted.event_type, data, SOURCE, spec.traceparent)

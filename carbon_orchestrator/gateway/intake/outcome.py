@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
@@ -12,25 +12,26 @@ from carbon_orchestrator.events import JobSubmitted, Spec
 LONGEST_KEY = 255
 
 
-class Asked(NamedTuple):
-    """A job that somebody asks for. `named_project`: whether it named one; `identity`: what makes
-    it the same job however often it comes, ("key", KEY) of a client's choice or ("event", SOURCE,
-    ID) of a CloudEvent, None where each time is a new job; `traceparent`: W3C trace context,
-    checked already."""
+class Asked(msgspec.Struct, frozen=True):
+    """A job that somebody asks for. `data`: it as JSON; `named_project`: whether it named one;
+    `identity`: what makes it the same job however often it comes, ("key", KEY) of a client's choice
+    or ("event", SOURCE, ID) of a CloudEvent, None where each time is a new job; `traceparent`: W3C
+    trace context, checked already."""
 
     submitted: JobSubmitted
+    data: bytes
     named_project: bool
     identity: tuple[str, ...] | None = None
     traceparent: str | None = None
 
 
-class Accepted(NamedTuple):
+class Accepted(msgspec.Struct, frozen=True):
     """A new job, which the server has."""
 
     spec: Spec
 
 
-class Repeated(NamedTuple):
+class Repeated(msgspec.Struct, frozen=True):
     """The job that was made when this came before, and its state."""
 
     job_id: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 
 import msgspec
 from aiohttp import web
@@ -14,7 +13,7 @@ from carbon_orchestrator.contract.views import JobHead
 from carbon_orchestrator.events import Spec
 from carbon_orchestrator.gateway.door.access import Caller
 from carbon_orchestrator.gateway.door.guard import Guest, caller
-from carbon_orchestrator.gateway.door.ready import json_answer
+from carbon_orchestrator.gateway.door.ready import Ready, readied, ready
 from carbon_orchestrator.gateway.intake.bodies import Bodies
 from carbon_orchestrator.gateway.intake.bulk import MEDIA_TYPE, Bulk
 from carbon_orchestrator.gateway.intake.outcome import (
@@ -35,6 +34,7 @@ from carbon_orchestrator.runtime import Runtime
 
 _TRACE = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 _TRACEPARENT, _KEY = istr("traceparent"), istr("Idempotency-Key")
+_JSON = {"Content-Type": "application/json"}
 _encode = msgspec.json.Encoder().encode
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
 
@@ -84,29 +84,31 @@ class Posting:
         if request.content_type not in ("application/json", "application/octet-stream"):
             detail = f"send application/json, or many jobs as {MEDIA_TYPE}"
             return problem(415, "unsupported-media-type", detail)
-        asked = self._asked(await request.read(), request.headers)
+        headers = request.headers
+        asked = self._asked(
+            await request.read(), headers.get(_KEY), trace_context(headers.get(_TRACEPARENT))
+        )
         if isinstance(asked, Refused):
             return refused(asked)
         if dry_run:
             return await self._previewed(asked, request)
         return await self.one(asked, caller(request))
 
-    async def plain(
-        self, body: bytes, headers: Mapping[str, str], guest: Guest
-    ) -> web.StreamResponse:
-        """As `submit`, of one job in JSON that is here already."""
-        asked = self._asked(body, headers)
+    async def plain(self, body: bytes, key: str | None, trace: str | None, guest: Guest) -> Ready:
+        """As `submit`, of one job in JSON that is here already. `key`: an Idempotency-Key;
+        `trace`: a trace context, as sent."""
+        asked = self._asked(body, key, trace_context(trace))
         outcome = (
             asked if isinstance(asked, Refused) else await self._submitting.one(asked, guest.caller)
         )
         if isinstance(outcome, Accepted):
-            location = f"/jobs/{outcome.spec.job_id}"
-            return json_answer(
-                202, {"Location": location, **guest.told}, _encode(head(outcome.spec))
-            )
+            spec, headers = outcome.spec, _JSON
+            if guest.told:
+                headers = {**headers, **guest.told}
+            return ready(202, headers, _encode(head(spec)), location=f"/jobs/{spec.job_id}")
         response = await self._other(outcome, guest.caller)
         response.headers.update(guest.told)
-        return response
+        return readied(response)
 
     async def one(self, asked: Asked, asking: Caller) -> web.Response:
         """Submit it: 202 for a new job, 200 for the one that came before."""
@@ -132,17 +134,16 @@ class Posting:
             return refused(checked)
         return answer(await self._preview.of(checked.spec))
 
-    def _asked(self, body: bytes, headers: Mapping[str, str]) -> Asked | Refused:
+    def _asked(self, body: bytes, key: str | None, trace: str | None) -> Asked | Refused:
         try:
-            submitted, named = submission(body, self._runtime.config.limits.max_payload)
+            read = submission(body, self._runtime.config.limits.max_payload)
         except WrongField as error:
             return wrong("invalid-job", str(error), error.field)
         except Malformed as error:
             return malformed(str(error))
-        trace, key = trace_context(headers.get(_TRACEPARENT)), headers.get(_KEY)
         if key is None:
-            return Asked(submitted, named, None, trace)
-        return wrong_key(key) or Asked(submitted, named, ("key", key), trace)
+            return Asked(*read, None, trace)
+        return wrong_key(key) or Asked(*read, ("key", key), trace)
 
 
 def head(spec: Spec) -> JobHead:

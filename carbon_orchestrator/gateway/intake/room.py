@@ -26,6 +26,16 @@ class Room:
             return left
         return min(left, self._held.most - await self._held.tally(asking.key_id).known())
 
+    def has_one(self, asking: Caller) -> bool:
+        """Whether it is known without counting that there is room for one more."""
+        known = self.unfinished.lately()
+        if known is None or known >= self._most:
+            return False
+        if asking.key_id is None:
+            return True
+        known = self._held.tally(asking.key_id).lately()
+        return known is not None and known < self._held.most
+
     async def why(self, asking: Caller) -> Refused:
         """Why there is no room for more."""
         left = self._most - await self.unfinished.known()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, TypeVar, get_args
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple, TypeVar, get_args
 
 import msgspec
 
@@ -37,6 +37,7 @@ FIELDS = [each for each in Submission.__struct_fields__ if each not in _OURS]
 _decoder = msgspec.json.Decoder(Submission)
 _any = msgspec.json.Decoder()
 _encode = msgspec.json.Encoder().encode
+_encode_lines = msgspec.json.Encoder().encode_lines
 _line_decoder = msgspec.json.Decoder(Line)
 
 
@@ -52,24 +53,62 @@ class WrongField(ValueError):
         self.field = field
 
 
-def submission(body: bytes, max_payload: int) -> tuple[JobSubmitted, bool]:
-    """What was submitted, and whether it named a project. Raises Malformed, WrongField."""
+class Read(NamedTuple):
+    """What was submitted; it as JSON, as strictly said; and whether it named a project."""
+
+    submitted: JobSubmitted
+    data: bytes
+    named_project: bool
+
+
+def submission(body: bytes, max_payload: int) -> Read:
+    """Raises Malformed, WrongField."""
     return _read(body, _decoder, max_payload)
 
 
-def line(body: bytes, max_payload: int) -> tuple[JobSubmitted, bool, str | None]:
+def line(body: bytes, max_payload: int) -> tuple[Read, str | None]:
     """As `submission`, and its idempotency key."""
-    submitted, named_project = _read(body, _line_decoder, max_payload)
-    key = submitted.idempotency_key
+    read = _read(body, _line_decoder, max_payload)
+    assert isinstance(read.submitted, Line)
+    key = read.submitted.idempotency_key
     if key is not None:
-        submitted = msgspec.structs.replace(submitted, idempotency_key=None)
-    return submitted, named_project, key
+        submitted = msgspec.structs.replace(read.submitted, idempotency_key=None)
+        read = Read(submitted, _encode(submitted), read.named_project)
+    return read, key
+
+
+def lines(rows: Sequence[bytes], max_payload: int) -> list[Read] | None:
+    """As `line` of each row, where it is plain to see (see `_plain_names`) that there is nothing
+    wrong with any, and none has an idempotency key; else None. The rows are lines, none empty.
+
+    What is said of one submission is said of all at once, in half of the time.
+    """
+    body = b"".join(rows)
+    # A line ends where an object ends, and nowhere else, or two could be read as one.
+    if len(body) > min(max_payload, _MOST_BESIDE) or body.count(b"}\n{") != len(rows) - 1:
+        return None
+    if b"\\" in body or max([_openings(row) for row in rows]) > _DEEPEST:
+        return None
+    try:
+        submitted = _decoder.decode_lines(body)
+        values = _any.decode_lines(body)
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return None
+    if len(submitted) != len(rows) or body.count(b'"') != _encode_lines(values).count(b'"'):
+        return None
+    if any("job_id" in each or "submitted_at" in each for each in values):
+        return None
+    data = _encode_lines(submitted).split(b"\n")
+    return [
+        Read(each, text, "project" in value)
+        for each, text, value in zip(submitted, data, values, strict=False)
+    ]
 
 
 _S = TypeVar("_S", bound=Submission)
 
 
-def _read(body: bytes, decoder: msgspec.json.Decoder[_S], max_payload: int) -> tuple[_S, bool]:
+def _read(body: bytes, decoder: msgspec.json.Decoder[_S], max_payload: int) -> Read:
     try:
         submitted = decoder.decode(body)
     except msgspec.ValidationError as error:
@@ -80,40 +119,11 @@ def _read(body: bytes, decoder: msgspec.json.Decoder[_S], max_payload: int) -> t
         raise WrongField(f"the payload is over {max_payload} bytes", "payload")
     if len(body) - len(submitted.payload) > _MOST_BESIDE:
         raise Malformed(f"all but the payload is over {_MOST_BESIDE} bytes")
-    # Ours are null or not there; if they were there, it would not be plain.
-    plain = submitted.job_id is None and submitted.submitted_at is None and _plain(body, submitted)
-    if plain and (submitted.project != "default" or b'"project"' not in body):
-        return submitted, submitted.project != "default"
     given = names(body)
     for field in _OURS:
         if field in given:
             raise WrongField(f"{field} is set by the gateway", field)
-    return submitted, "project" in given
-
-
-def _plain(body: bytes, submitted: Submission) -> bool:
-    """Whether it is plain to see that no object in `body` has a name twice, none is nested too
-    deeply, and no field is null.
-
-    Where nothing is escaped each string is between two quotation marks, and there are no others.
-    Of two equal names a reader keeps one, and a field that is null is not written: so, where the
-    same is written again, fewer strings are left if there was any of either.
-    """
-    if b"\\" in body or body.count(b"{") + body.count(b"[") > _DEEPEST:
-        return False
-    payload = bytes(submitted.payload)
-    try:
-        if body.count(b'"') != _encode(submitted).count(b'"'):
-            return False
-        return payload.count(b'"') <= 2 or _same_strings(payload) is not None
-    except (ValueError, RecursionError, msgspec.MsgspecError):
-        return False
-
-
-def _same_strings(body: bytes) -> Any:
-    """The value in `body`, where nothing is escaped, if written again it has as many strings."""
-    value = _any.decode(body)
-    return value if body.count(b'"') == _encode(value).count(b'"') else None
+    return Read(submitted, _encode(submitted), "project" in given)
 
 
 def wrong(said: str, known: Sequence[str] = FIELDS) -> WrongField:
@@ -132,22 +142,34 @@ def wrong(said: str, known: Sequence[str] = FIELDS) -> WrongField:
     return WrongField(f"there is no field {field!r}; {hint}", field)
 
 
-def names(body: bytes) -> frozenset[str]:
+def names(body: bytes) -> Collection[str]:
     """The fields of the JSON object in `body`. Raises Malformed where any object in it has a
     name twice, as readers differ in which of the two they take, or is nested too deeply."""
     found = _plain_names(body)
     return _exact_names(body) if found is None else found
 
 
-def _plain_names(body: bytes) -> frozenset[str] | None:
-    """The same, if that is plain to see: see `_plain`."""
-    if b"\\" in body or body.count(b"{") + body.count(b"[") > _DEEPEST:
+def _plain_names(body: bytes) -> Collection[str] | None:
+    """The same, if it is plain to see that no object has a name twice and none is nested too
+    deeply.
+
+    Where nothing is escaped each string is between two quotation marks, and there are no others.
+    Of two equal names a reader keeps one: so, where the same is written again, fewer strings are
+    left if there were any.
+    """
+    if b"\\" in body or _openings(body) > _DEEPEST:
         return None
     try:
-        value = _same_strings(body)
+        value = _any.decode(body)
+        same = body.count(b'"') == _encode(value).count(b'"')
     except (ValueError, RecursionError, msgspec.MsgspecError):
         return None
-    return frozenset(value) if type(value) is dict else None
+    return value if same and type(value) is dict else None
+
+
+def _openings(body: bytes) -> int:
+    """How many objects and lists begin, at most."""
+    return body.count(b"{") + body.count(b"[")
 
 
 def _exact_names(body: bytes) -> frozenset[str]:

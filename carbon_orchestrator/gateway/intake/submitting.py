@@ -103,7 +103,7 @@ class Submitting:
             return job
         assert isinstance(job, New)  # only what may have come before is doubtful
         try:
-            if await self._room.left(asking) < 1:
+            if not self._room.has_one(asking) and await self._room.left(asking) < 1:
                 return await self._room.why(asking)
         except Exception as error:
             return _fault(error, 1)
@@ -176,11 +176,12 @@ class Submitting:
     ) -> New | _Doubtful | Refused:
         """`now`: grid ms; `at`: wall ms."""
         config, part = self._runtime.config, self._runtime.topology.partition.number
-        submitted, identity = asked.submitted, asked.identity
-        if asking.project is not None:
-            if asked.named_project and submitted.project != asking.project:
+        submitted, data, identity = asked.submitted, asked.data, asked.identity
+        if asking.project is not None and submitted.project != asking.project:
+            if asked.named_project:
                 return _bound(asking.project)
             submitted = msgspec.structs.replace(submitted, project=asking.project)
+            data = msgspec.json.encode(submitted)
         job_id = new_job_id(part, at) if identity is None else self._job_id(identity, asking)
         refusal: Refused | None = None
         try:
@@ -194,7 +195,7 @@ class Submitting:
         fingerprint = digest(submitted) if keyed else None
         if refusal is not None:
             return _Doubtful(place, job_id, fingerprint, refusal)
-        return New(place, submitted, spec, identity is not None, fingerprint, asking.key_id)
+        return New(place, data, spec, identity is not None, fingerprint, asking.key_id)
 
     def _job_id(self, identity: tuple[str, ...], asking: Caller) -> str:
         number = self._runtime.topology.partition.number

@@ -144,13 +144,13 @@ class TakingEvents:
         try:
             if event.type == CancelRequested.event_type:
                 return _cancelled(event.data)
-            submitted, given = submission(event.data, self._runtime.config.limits.max_payload)
+            read = submission(event.data, self._runtime.config.limits.max_payload)
         except WrongField as error:
             return wrong("invalid-job", str(error), f"data.{error.field}")
         except Malformed as error:
             return malformed(f"data: {error}")
         identity = ("event", event.source, event.id)
-        return Asked(submitted, given, identity, trace_context(event.traceparent))
+        return Asked(*read, identity, trace_context(event.traceparent))
 
 
 def _cancelled(data: bytes) -> CancelRequested:

@@ -21,6 +21,12 @@ class Tally:
         self._added = 0
         self._under_way = 0
 
+    def lately(self) -> int | None:
+        """How many there are; None where they are to be counted again."""
+        if self.counted is None or time.monotonic() - self.counted > COUNT_SECONDS:
+            return None
+        return self._base + self._added + self._under_way
+
     async def known(self) -> int:
         """How many there are. Raises what counting raises."""
         if self.counted is None:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from carbon_orchestrator.gateway.door.access import Caller
 from carbon_orchestrator.gateway.intake.outcome import Accepted, Asked, Outcome, Refused
 from carbon_orchestrator.gateway.intake.room import Room
@@ -74,7 +76,7 @@ class TracedSubmitting(Submitting):
                 "carbon.job.urgency": asked.submitted.urgency,
             },
         ) as span:
-            yield span, asked._replace(traceparent=traceparent_of(span))
+            yield span, msgspec.structs.replace(asked, traceparent=traceparent_of(span))
 
 
 def _tell(span: Span, outcome: Outcome) -> None:
