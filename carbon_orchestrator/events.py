@@ -169,12 +169,14 @@ class SuspendRequested(Event, frozen=True, kw_only=True):
 class JobsReviewed(Event, frozen=True, kw_only=True):
     """The router has looked at all jobs because of an intensity event: at those that run, whether
     to pause, and at those that wait. About whom no decision of that moment is on record, nothing
-    changed. Looks are (when jobs were listed, decided about, and all that on record)."""
+    changed. Looks are (when jobs were listed, decided about, and all that on record); `ended`:
+    (when decided about, `ended_id` as in Decision)."""
 
     event_type: ClassVar[str] = "jobs.reviewed"
     intensity_id: str  # of the last entry that it was about
     running: list[tuple[int, int, int]] = []
     waiting: list[tuple[int, int, int]] = []
+    ended: list[tuple[int, str]] = []
 
 
 class StopRequested(Event, frozen=True, kw_only=True):

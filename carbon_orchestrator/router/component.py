@@ -18,6 +18,7 @@ from carbon_orchestrator.events import POOLS, CancelRequested, JobsReviewed, Job
 from carbon_orchestrator.router.books import Books
 from carbon_orchestrator.router.expectation import RunTimes
 from carbon_orchestrator.router.learning import read_run_times
+from carbon_orchestrator.router.moments import Moments
 from carbon_orchestrator.router.outlook import Bands
 from carbon_orchestrator.router.routing import SOURCE, Known, Routing
 from carbon_orchestrator.router.sites import Sites
@@ -51,10 +52,19 @@ _TABLE_SECONDS = 5.0
 
 
 class Look(NamedTuple):
-    """When jobs were decided about, grid ms, and how many of them changed."""
+    """When jobs were decided about, grid ms, how many of them changed, and the last completion
+    that the room of the pools took account of."""
 
     at: int
     moved: int
+    ended_id: str | None
+
+
+class Swept(NamedTuple):
+    """Looks at all jobs of a kind, as in JobsReviewed."""
+
+    looks: list[tuple[int, int, int]]
+    ended: list[tuple[int, str]]
 
 
 class Router:
@@ -91,6 +101,7 @@ class Router:
         self.learned: RunTimes = {}
         #: One look at a time: two at once would decide twice about the same job.
         self._looking = anyio.Lock()
+        self._moments = Moments(runtime.now)
         self._observed_at = 0  # when the newest of what is known of the grids came, grid ms
         self._pools = {config.zone: POOLS, **config.site_pools}
 
@@ -111,10 +122,9 @@ class Router:
             before = grid.outlook().intensity_id
             grid.apply(message)
             if grid.outlook().intensity_id != before:
-                self._observed_at = self.runtime.clock.now()
+                self._observed_at = self._moments.change()
 
-    def _known(self) -> Known:
-        clock = self.runtime.clock
+    def _known(self, now: int) -> Known:
         outlooks = {grid.zone: grid.outlook() for grid in self.grids}
         ledgers = None if self.books is None else self.books.ledgers
         sites = Sites(outlooks, self._pools, ledgers)
@@ -122,8 +132,8 @@ class Router:
         return Known(
             sites,
             self.learned,
-            clock.now(),
-            clock.speed,
+            now,
+            self.runtime.clock.speed,
             ended_id,
             young((each.intensity_id for each in outlooks.values()), wall_ms()),
         )
@@ -132,7 +142,7 @@ class Router:
         """With the room that the pools have at this moment."""
         if self.books is not None:
             await self.books.read(self._sweeper)
-        return self._known()
+        return self._known(self._moments.change())
 
     async def _load(self) -> None:
         """The grid must be known before the first decision."""
@@ -153,8 +163,9 @@ class Router:
 
     async def process_jobs(self, entries: Sequence[Entry]) -> list[Transaction]:
         """One transaction per entry, with a step for each event in it."""
-        clock, known = self.runtime.clock, self._known()
         rows = await self._cancelled_rows(entries)
+        # Nothing is awaited from here to the commit: a sweep waits for what is handed in.
+        clock, known = self.runtime.clock, self._known(self._moments.now())
         outcomes = []
         for entry in entries:
             outcome = Transaction()
@@ -193,22 +204,26 @@ class Router:
         if any(entry.messages for entry in entries):
             await self.table.reached(entries[-1].id, _TABLE_SECONDS)
         topology = self.runtime.topology
-        running: list[tuple[int, int, int]] = []
+        running = Swept([], [])
         # Who runs first, so that nobody is started and at once asked to pause.
         if self.routing.policy.pauses:
             running = await self._sweep(topology.interruptible, self._suspend)
         waiting = await self._sweep(topology.wake, self._replan)
-        review = JobsReviewed(intensity_id=entries[-1].id, running=running, waiting=waiting)
+        review = JobsReviewed(
+            intensity_id=entries[-1].id,
+            running=running.looks,
+            waiting=waiting.looks,
+            ended=running.ended + waiting.ended,
+        )
         said = Transaction().emit(topology.reviews, envelope(review, SOURCE))
         return [*(Transaction() for _ in entries[1:]), said]
 
     async def _sweep(
         self, index: str, act: Callable[[list[str]], Awaitable[Look | None]]
-    ) -> list[tuple[int, int, int]]:
-        """`act` on all members of a sorted set that are there throughout, in chunks; when each
-        chunk was listed, decided about, and done with."""
+    ) -> Swept:
+        """`act` on all members of a sorted set that are there throughout, in chunks."""
         cursor = b"0"
-        looks = []
+        swept = Swept([], [])
         while not self.runtime.stop.is_set():
             # What was decided before the event came must be among what is listed.
             await self._jobs.committer.settled()
@@ -220,10 +235,12 @@ class Router:
             # Who comes first gets the greenest room: ids are in the order of submission.
             look = await act(sorted(member.decode() for member, _ in flat))
             if look is not None:
-                looks.append((listed_at, look.at, self.runtime.now()))
+                swept.looks.append((listed_at, look.at, self.runtime.now()))
+                if look.ended_id is not None:
+                    swept.ended.append((look.at, look.ended_id))
             if int(cursor) == 0:
                 break
-        return looks
+        return swept
 
     async def _suspend(self, job_ids: list[str]) -> Look | None:
         """Ask those of these running jobs to pause for which that is greener."""
@@ -254,7 +271,7 @@ class Router:
                 continue
             if change is not None:
                 changes.append(change)
-        return Look(known.now, sum(await self._committer.commit(changes)))
+        return Look(known.now, sum(await self._committer.commit(changes)), known.ended_id)
 
     async def _release(self) -> None:
         """Reconsider jobs whose planned start has come."""
@@ -309,7 +326,7 @@ class Router:
                 change.put(topology.wake, aside, job_id)
             if change is not None:
                 changes.append(change)
-        return Look(known.now, sum(await self._committer.commit(changes)))
+        return Look(known.now, sum(await self._committer.commit(changes)), known.ended_id)
 
     def _change(
         self, job_id: str, row: list[bytes | None], known: Known, unseen: bool
@@ -340,6 +357,7 @@ class Router:
                 await self._read_run_times()
                 if self.books is not None and self.books.age > _LEARN_SECONDS:
                     await self.books.read(self._reader)
+                    self._moments.change()
             except Exception as error:
                 if not is_transient(error):
                     log.exception("run times unreadable, going on")

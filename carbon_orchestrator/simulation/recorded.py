@@ -77,6 +77,7 @@ def read(messages: Iterable[Message], clock: GridClock, config: Config) -> Recor
     asked: list[tuple[str, Kind, Decision]] = []
     sweeps: dict[int, tuple[int, int]] = {}
     pauses: dict[int, tuple[int, int]] = {}
+    known: list[tuple[int, str | None]] = []  # when, and the last end that the router knew then
     for message in messages:
         event = message.event
         if isinstance(event, IntensityObserved):
@@ -92,6 +93,7 @@ def read(messages: Iterable[Message], clock: GridClock, config: Config) -> Recor
         elif isinstance(event, JobsReviewed):
             sweeps |= {at: (listed, done) for listed, at, done in event.waiting}
             pauses |= {at: (listed, done) for listed, at, done in event.running}
+            known += event.ended
         elif isinstance(event, JobDeferred):
             asked.append((event.job_id, "defer", event.decision))
         elif isinstance(event, JobDispatched):
@@ -114,10 +116,13 @@ def read(messages: Iterable[Message], clock: GridClock, config: Config) -> Recor
         for zone in (config.zone, *config.zones)
     }
     looked = {job_id: [made.at for made in all_made[1:]] for job_id, all_made in decisions.items()}
+    known += ((decision.at, decision.ended_id) for _, _, decision in asked)
     books = sorted(
-        (decision.at, bisect_right(places, entry_order(decision.ended_id)))
-        for _, _, decision in asked
-        if decision.ended_id is not None
+        {
+            (at, bisect_right(places, entry_order(ended_id)))
+            for at, ended_id in known
+            if ended_id is not None
+        }
     )
     return Record(
         # Those seen at one moment in the order of their lanes.

@@ -66,6 +66,7 @@ class _Timed(Engine):
         self.seen = set(self.events)
         self.newest = -1  # when the newest of what is known of the grids came
         self.events = sorted({*self.events, *timing.sweeps, *timing.pauses})
+        self.pauses = sorted(timing.pauses)
         self.screen = None
         by_id = self._in_order({fate.number: fate for fate in self.fates})
         self.ranks = {fate.number: rank for rank, fate in enumerate(by_id)}
@@ -126,11 +127,10 @@ class _Timed(Engine):
         that it may have known."""
         if not self.returned:
             return
-        books = self.timing.books
-        after = bisect_left(books, (now + 1, 0))
-        if after and books[after - 1][0] == now:
-            most, until = books[after - 1][1], now
-        else:
+        most, until = self._ends_known(now), now
+        if most is None:
+            books = self.timing.books
+            after = bisect_left(books, (now + 1, 0))
             most, until = (books[after][1] if after < len(books) else _ALL), now - 1
         kept = []
         for place, known, booking in self.returned:
@@ -139,6 +139,22 @@ class _Timed(Engine):
             else:
                 kept.append((place, known, booking))
         self.returned = kept
+
+    def _ends_known(self, now: int) -> int | None:
+        """How many ends of attempts the router knew then; None where that is not on record."""
+        books = self.timing.books
+        after = bisect_left(books, (now + 1, 0))
+        return books[after - 1][1] if after and books[after - 1][0] == now else None
+
+    def _over(self, attempt: Attempt) -> int:
+        """When it ended to the router: after the looks at what runs that knew of no end yet."""
+        over = attempt.known
+        for at in self.pauses[bisect_left(self.pauses, over) :]:
+            most = self._ends_known(at)
+            if most is None or most >= attempt.place:
+                break
+            over = at + 1
+        return over
 
     def _expect(self, time: int, what: int, fate: Fate) -> None:
         # Who wakes at one moment is looked at in the order of ids, as in a sweep.
@@ -176,7 +192,7 @@ class _Timed(Engine):
         attempt = self._attempt(fate, answer.pool, now)
         self.attempts[fate.number] = attempt
         fate.started = (answer.pool, answer.zone, attempt.started)
-        self._expect(attempt.known, END, fate)
+        self._expect(self._over(attempt), END, fate)
         if fate.job.spec.interruptible and self.policy.pauses:
             self.pausable[fate.number] = fate
 
@@ -184,7 +200,8 @@ class _Timed(Engine):
         """As it was; where there was none, as it would be."""
         recorded = self.timing.attempts.get(fate.job.spec.job_id, ())
         number = len(fate.segments)
-        if number < len(recorded) and recorded[number].started >= now:
+        # It may have begun within the tick in which it was dispatched.
+        if number < len(recorded) and recorded[number].known >= now:
             return recorded[number]
         left = work(fate.job, pool, self.config).length_ms * (1 - sum(fate.worked.values()))
         run_ms = max(round(left), 1)

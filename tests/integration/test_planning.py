@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from deployment import Deploy, Deployment
 
 from carbon_orchestrator.clock import parse_time, wall_ms
@@ -13,6 +14,7 @@ from carbon_orchestrator.events import JobDeferred, SuspendRequested
 from carbon_orchestrator.router.component import Router
 from carbon_orchestrator.router.routing import Known
 from carbon_orchestrator.router.waiting import Waiting
+from carbon_orchestrator.runtime import Runtime
 from streams.testing import until
 
 HOUR = 3_600_000
@@ -109,7 +111,13 @@ async def test_who_came_first_gets_the_greenest_room(deploy: Deploy) -> None:
     assert pools == ["fast", "eco"]
 
 
-async def test_an_event_asks_nothing_about_plans_that_were_made_with_it(deploy: Deploy) -> None:
+@pytest.mark.parametrize("within_a_tick", [False, True])
+async def test_an_event_asks_nothing_about_plans_that_were_made_with_it(
+    deploy: Deploy, monkeypatch: pytest.MonkeyPatch, within_a_tick: bool
+) -> None:
+    if within_a_tick:
+        standing = wall_ms()
+        monkeypatch.setattr(Runtime, "now", lambda _: standing)
     house = deploy(**planning())
     await observed(house, 300, 200, 100, 250, 250)
     await routed(house)
