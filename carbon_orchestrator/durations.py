@@ -62,4 +62,11 @@ def _from_text(text: str) -> float:
 
 def milliseconds(value: float | str) -> int:
     """`seconds`, rounded to whole milliseconds."""
-    return round(seconds(value) * 1000)
+    if type(value) is str and len(value) <= _LONGEST:
+        return _remembered_ms(value)
+    return round(_seconds(value) * 1000)
+
+
+@lru_cache(maxsize=1024)
+def _remembered_ms(value: str) -> int:
+    return round(_seconds(value) * 1000)

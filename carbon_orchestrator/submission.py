@@ -157,7 +157,7 @@ def accept(
         raise Invalid("a time after 1970 and before 9998", "submitted_at")
     if len(submitted.payload) > config.limits.max_payload:
         raise Invalid(f"the payload is over {config.limits.max_payload} bytes", "payload")
-    _check_payload(submitted.payload)
+    _check_payload(bytes(submitted.payload))
     if not is_name(submitted.project):
         raise Invalid("a project is 1-64 letters, digits and _ . @ / -", "project")
     if submitted.labels:
@@ -166,6 +166,7 @@ def accept(
         _check_zones(submitted.zones, config)
     if submitted.max_attempts is not None and not 1 <= submitted.max_attempts <= 100:
         raise Invalid("max_attempts must be 1 to 100", "max_attempts")
+    length, timeout = submitted.expected_duration, submitted.timeout
     return Spec(
         job_id=job_id,
         type=submitted.type,
@@ -173,19 +174,18 @@ def accept(
         submitted_at=now,
         deadline=deadline_of(submitted.deadline, submitted.urgency, config, now),
         payload=submitted.payload,
-        expected_duration=_length("expected_duration", submitted.expected_duration),
+        expected_duration=None if length is None else _length("expected_duration", length),
         interruptible=submitted.interruptible,
         zones=submitted.zones,
         project=submitted.project,
         labels=submitted.labels,
-        timeout=_length("timeout", submitted.timeout),
+        timeout=None if timeout is None else _length("timeout", timeout),
         max_attempts=submitted.max_attempts,
         traceparent=traceparent,
     )
 
 
-def _check_payload(payload: msgspec.Raw) -> None:
-    raw = bytes(payload)
+def _check_payload(raw: bytes) -> None:
     if not raw.startswith(b"{") and not raw.lstrip().startswith(b"{"):
         raise Invalid("the payload must be a JSON object", "payload")
     if raw.isascii():
@@ -223,9 +223,7 @@ def deadline_of(
     return deadline
 
 
-def _length(field: str, value: str | float | None) -> float | None:
-    if value is None:
-        return None
+def _length(field: str, value: str | float) -> float:
     try:
         length = seconds(value)
     except ValueError as error:

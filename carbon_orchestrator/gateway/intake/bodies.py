@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -23,18 +23,17 @@ _PARTS, _BYTES = 200, 128 << 10
 _STRETCHES = 8
 
 
-def stretches(parts: Iterable[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes]]]:
+def stretches(parts: Sequence[tuple[int, bytes]]) -> Iterator[Sequence[tuple[int, bytes]]]:
     """The numbered parts of a body, as many at a time as are to be read at a stretch."""
-    some: list[tuple[int, bytes]] = []
-    size = 0
-    for part in parts:
-        if some and (len(some) == _PARTS or size + len(part[1]) > _BYTES):
-            yield some
-            some, size = [], 0
-        some.append(part)
-        size += len(part[1])
-    if some:
-        yield some
+    for start in range(0, len(parts), _PARTS):
+        some = parts[start : start + _PARTS]
+        first = size = 0
+        for place, (_, part) in enumerate(some):
+            if place > first and size + len(part) > _BYTES:
+                yield some[first:place]
+                first, size = place, 0
+            size += len(part)
+        yield some[first:]
 
 
 class Memory:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import web
@@ -80,7 +80,11 @@ class Bulk:
         return told([result for task in begun for result in task.result()], now)
 
     async def _submit(
-        self, numbered: list[tuple[int, bytes]], traceparent: str | None, asking: Caller, now: int
+        self,
+        numbered: Sequence[tuple[int, bytes]],
+        traceparent: str | None,
+        asking: Caller,
+        now: int,
     ) -> list[Result]:
         """What came of these lines."""
         asked = self._read([row for _, row in numbered], traceparent)
@@ -122,9 +126,9 @@ def _too_many(body: bytes) -> Refused | None:
     return None
 
 
-def _lines(body: bytes) -> Iterator[tuple[int, bytes]]:
+def _lines(body: bytes) -> list[tuple[int, bytes]]:
     """Those that are not empty, by number."""
-    return (each for each in enumerate(io.BytesIO(body), 1) if not each[1].isspace())
+    return [each for each in enumerate(io.BytesIO(body).readlines(), 1) if not each[1].isspace()]
 
 
 def result(number: int, outcome: Outcome) -> Result:

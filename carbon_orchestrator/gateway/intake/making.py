@@ -45,37 +45,28 @@ def making(topology: Topology, jobs: Sequence[New]) -> Iterator[Made]:
     if len(jobs) == 1:
         yield _alone(topology, jobs[0])
         return
-    groups: dict[tuple[Urgency, str | None], _Group] = {}
+    groups: dict[tuple[Urgency, str | None], list[New]] = {}
     for job in jobs:
         if job.guarded:
             yield _alone(topology, job)
-            continue
-        event, kind = _event(job), (job.spec.urgency, job.key_id)
-        group = groups.get(kind)
-        if group is None or not group.fits(event):
-            if group is not None:
-                yield _together(topology, group)
-            group = groups[kind] = _Group()
-        group.add(job, event)
+        else:
+            kind = job.spec.urgency, job.key_id
+            groups.setdefault(kind, []).append(job)
     for group in groups.values():
-        yield _together(topology, group)
+        for first in range(0, len(group), _MOST_EVENTS):
+            some = group[first : first + _MOST_EVENTS]
+            yield from _fitting(topology, some, [_event(job) for job in some])
 
 
-class _Group:
-    """Jobs of one urgency and API key whose events share an entry."""
-
-    def __init__(self) -> None:
-        self.jobs: list[New] = []
-        self.events: list[bytes] = []
-        self._size = 0
-
-    def fits(self, event: bytes) -> bool:
-        return len(self.jobs) < _MOST_EVENTS and self._size + len(event) <= _MOST_BYTES
-
-    def add(self, job: New, event: bytes) -> None:
-        self.jobs.append(job)
-        self.events.append(event)
-        self._size += len(event)
+def _fitting(topology: Topology, jobs: Sequence[New], events: Sequence[bytes]) -> Iterator[Made]:
+    """Of so few jobs of one urgency and API key, in as many entries as they need."""
+    first = size = 0
+    for place, event in enumerate(events):
+        if place > first and size + len(event) > _MOST_BYTES:
+            yield _together(topology, jobs[first:place], events[first:place])
+            first, size = place, 0
+        size += len(event)
+    yield _together(topology, jobs[first:], events[first:])
 
 
 def _alone(topology: Topology, job: New) -> Made:
@@ -90,9 +81,8 @@ def _alone(topology: Topology, job: New) -> Made:
     return Made(transaction, [job])
 
 
-def _together(topology: Topology, group: _Group) -> Made:
-    """Jobs of one lane whose ids are fresh."""
-    jobs, events = group.jobs, group.events
+def _together(topology: Topology, jobs: Sequence[New], events: Sequence[bytes]) -> Made:
+    """Jobs of one lane whose ids are fresh, with their events."""
     transaction, stream = Transaction(), topology.jobs_lane(jobs[0].spec.urgency)
     transaction.add_entry(stream, (b"batch", b"[" + b",".join(events) + b"]"))  # first, as above
     record.create_all(

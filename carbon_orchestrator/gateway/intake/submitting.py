@@ -66,6 +66,7 @@ class Submitting:
         self, runtime: Runtime, reading: Reading, committer: Committer, room: Room
     ) -> None:
         self._runtime = runtime
+        self._config, self._number = runtime.config, runtime.topology.partition.number
         self._reading = reading
         self._committer = committer
         self._room = room
@@ -175,33 +176,35 @@ class Submitting:
         self, place: int, asked: Asked, asking: Caller, now: int, at: int
     ) -> New | _Doubtful | Refused:
         """`now`: grid ms; `at`: wall ms."""
-        config, part = self._runtime.config, self._runtime.topology.partition.number
         submitted, data, identity = asked.submitted, asked.data, asked.identity
         if asking.project is not None and submitted.project != asking.project:
             if asked.named_project:
                 return _bound(asking.project)
             submitted = msgspec.structs.replace(submitted, project=asking.project)
             data = msgspec.json.encode(submitted)
-        job_id = new_job_id(part, at) if identity is None else self._job_id(identity, asking)
+        if identity is None:
+            job_id = new_job_id(self._number, at)
+        else:
+            job_id = self._job_id(identity, asking)
         refusal: Refused | None = None
         try:
-            spec = accept(submitted, config, job_id, now, asked.traceparent)
+            spec = accept(submitted, self._config, job_id, now, asked.traceparent)
         except Invalid as error:
-            refusal = _invalid(error, list(config.types))
+            refusal = _invalid(error, list(self._config.types))
             # Sent again later, an accepted job's own deadline may be over: it is taken still.
             if identity is None or not isinstance(error, DeadlinePassed):
                 return refusal
-        keyed = identity is not None and identity[0] == "key"
-        fingerprint = digest(submitted) if keyed else None
+        if identity is None:
+            return New(place, data, spec, False, None, asking.key_id)
+        fingerprint = digest(submitted) if identity[0] == "key" else None
         if refusal is not None:
             return _Doubtful(place, job_id, fingerprint, refusal)
-        return New(place, data, spec, identity is not None, fingerprint, asking.key_id)
+        return New(place, data, spec, True, fingerprint, asking.key_id)
 
     def _job_id(self, identity: tuple[str, ...], asking: Caller) -> str:
-        number = self._runtime.topology.partition.number
         # Projects that are kept apart do not meet in a key, either.
         scope = () if asking.project is None else (asking.project,)
-        return derived_job_id(number, identity[0], *scope, *identity[1:])
+        return derived_job_id(self._number, identity[0], *scope, *identity[1:])
 
     async def _make(self, new: list[New], outcomes: dict[int, Outcome]) -> list[_Doubtful]:
         """Make them; those that there are already."""

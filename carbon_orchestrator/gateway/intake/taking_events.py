@@ -95,7 +95,7 @@ class TakingEvents:
                 return refused(events)
             now = self._runtime.now()
             results: list[Result] = []
-            for some in stretches(enumerate(events, 1)):
+            for some in stretches(list(enumerate(events, 1))):
                 async with self._bodies.places:
                     asked = [self._read(each) for _, each in some]
                     outcomes = await self._outcomes(asked, asking, now)
