@@ -39,28 +39,32 @@ class Books:
         """Seconds since they were read."""
         return time.monotonic() - self._read_at
 
-    async def read(self, client: Redis) -> None:
+    async def read(self, client: Redis, index: str = "", members: Sequence[str] = ()) -> list[bool]:
         """Read all of them: what every router has booked, and what the workers offer. What this
-        router has booked is among it."""
+        router has booked is among it. Returns which of `members` the sorted set `index` had at
+        that moment."""
         for _ in range(_TRIES):
             before = self._state()
             for committer in self._committers:
                 await committer.settled()
-            rows = await self._rows(client)
+            rows, scores = await self._rows(client, index, members)
             if self._state() == before:
                 break
         config, topology = self._runtime.config, self._runtime.topology
         self._read_at = time.monotonic()
-        for index, (pool, zone) in enumerate(topology.sites):
-            changes, workers = rows[2 * index], rows[2 * index + 1]
+        for number, (pool, zone) in enumerate(topology.sites):
+            changes, workers = rows[2 * number], rows[2 * number + 1]
             offered = sum(int(each.rpartition(b":")[2]) for each in workers)
             settings = config.pools[pool]
             # With no worker in sight the pool is taken for one that is about to come.
             slots = settings.capacity or offered or settings.slots
             self.ledgers[pool, zone or config.zone] = Ledger.read(slots, changes)
         self.ended_id = rows[-1][0][0].decode() if rows[-1] else None
+        return [score is not None for score in scores]
 
-    async def _rows(self, client: Redis) -> list[Any]:
+    async def _rows(
+        self, client: Redis, index: str, members: Sequence[str]
+    ) -> tuple[list[Any], list[float | None]]:
         config, topology = self._runtime.config, self._runtime.topology
         # A worker says that it is there several times a lease.
         since = wall_ms() - round(config.lease_s * 2000)
@@ -69,8 +73,10 @@ class Books:
                 pipeline.hgetall(topology.booked(pool, zone))
                 pipeline.zrangebyscore(topology.workers(pool, zone), since, "+inf")
             pipeline.xrevrange(topology.completions, count=1)
+            if members:
+                pipeline.zmscore(index, list(members))
             rows: list[Any] = await pipeline.execute()
-        return rows
+        return (rows[:-1], rows[-1]) if members else (rows, [])
 
     def _state(self) -> list[int]:
         """Another one where there are other bookings."""

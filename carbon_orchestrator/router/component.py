@@ -138,11 +138,14 @@ class Router:
             young((each.intensity_id for each in outlooks.values()), wall_ms()),
         )
 
-    async def _known_anew(self) -> Known:
-        """With the room that the pools have at this moment."""
+    async def _known_anew(
+        self, index: str = "", members: Sequence[str] = ()
+    ) -> tuple[Known, list[bool]]:
+        """With the room that the pools have at this moment, and who is in the index then."""
+        there = [True] * len(members)
         if self.books is not None:
-            await self.books.read(self._sweeper)
-        return self._known(self._moments.change())
+            there = await self.books.read(self._sweeper, index, members)
+        return self._known(self._moments.change()), there
 
     async def _load(self) -> None:
         """The grid must be known before the first decision."""
@@ -218,9 +221,7 @@ class Router:
         said = Transaction().emit(topology.reviews, envelope(review, SOURCE))
         return [*(Transaction() for _ in entries[1:]), said]
 
-    async def _sweep(
-        self, index: str, act: Callable[[list[str]], Awaitable[Look | None]]
-    ) -> Swept:
+    async def _sweep(self, index: str, act: Callable[[list[str]], Awaitable[Look | None]]) -> Swept:
         """`act` on all members of a sorted set that are there throughout, in chunks."""
         cursor = b"0"
         swept = Swept([], [])
@@ -258,11 +259,12 @@ class Router:
                 if fields is not None:
                     pipeline.hmget(key, list(fields))
             found = iter(await pipeline.execute())
-        known = await self._known_anew()
+        known, there = await self._known_anew(self.runtime.topology.interruptible, job_ids)
         changes = []
-        for key, row, fields in wanted:
+        for (key, row, fields), runs in zip(wanted, there, strict=True):
             dispatched, started = next(found) if fields is not None else (None, None)
-            if dispatched is None or started is None:
+            # A plan for a job that has ended since would keep room from the others.
+            if dispatched is None or started is None or not runs:
                 continue
             try:
                 change = self.routing.suspended(running(row, dispatched, started), known)
@@ -313,7 +315,7 @@ class Router:
         rows = await GATHER(
             self._sweeper, [topology.record(each) for each in job_ids], list(WAITING_FIELDS)
         )
-        known = await self._known_anew()
+        known, _ = await self._known_anew()
         changes = []
         for job_id, row in zip(job_ids, rows, strict=True):
             try:

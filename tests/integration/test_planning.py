@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from carbon_orchestrator.config import GreenestConfig, PoolConfig, ZoneConfig
 from carbon_orchestrator.events import JobDeferred, SuspendRequested
 from carbon_orchestrator.router.component import Router
 from carbon_orchestrator.router.routing import Known
-from carbon_orchestrator.router.waiting import Waiting
+from carbon_orchestrator.router.waiting import Running, Waiting
 from carbon_orchestrator.runtime import Runtime
 from streams.testing import until
 
@@ -175,6 +176,42 @@ async def test_a_job_may_go_to_a_greener_zone(deploy: Deploy) -> None:
     refused = await house.http("POST", "/jobs", json={"type": "quick", "zones": ["FR", "XX"]})
     assert refused.status == 422
     assert "zones.1" in str(refused.body)
+
+
+async def test_who_ends_while_it_is_looked_at_takes_no_room(deploy: Deploy) -> None:
+    """Not even in mind: the next one's plan is made as if it were gone."""
+    house = deploy(**planning(pools={"fast": PoolConfig(slots=4, capacity=2)}))
+    await observed(house, 100, 300, 300, 300)
+    await house.all()
+    await house.routing()
+    (router,) = [part.role for part in house.parts if isinstance(part.role, Router)]
+    job_ids = [
+        await house.post("hold", deadline="5h", expected_duration="2h", interruptible=True)
+        for _ in range(2)
+    ]
+    for job_id in job_ids:
+        await house.reach(job_id, "running")
+    read, ended = router.books.read, []
+
+    async def ended_before(client: Any, index: str = "", members: Sequence[str] = ()) -> list[bool]:
+        if members and await house.redis.zrem(index, members[0]):
+            ended.append(members[0])
+        return list(await read(client, index, members))
+
+    router.books.read = ended_before
+    suspended = router.routing.suspended
+
+    def noted(running: Running, known: Known) -> Any:
+        looked.append(running.spec.job_id)
+        return suspended(running, known)
+
+    looked: list[str] = []
+    router.routing.suspended = noted
+    await observed(house, 300, 300, 50, 50, 50)
+    await until(lambda: looked)
+    assert (ended, looked) == ([job_ids[0]], [job_ids[1]])
+    house.release()
+    await house.counted("completed", 2)
 
 
 async def test_a_running_job_is_asked_to_pause_once(deploy: Deploy) -> None:

@@ -50,13 +50,15 @@ async def test_what_is_under_way_is_among_what_is_read(server_url: str) -> None:
         await runtime.aclose()
 
 
-async def test_they_say_up_to_which_end_they_know(server_url: str) -> None:
+async def test_they_say_up_to_which_end_they_know_and_who_runs_then(server_url: str) -> None:
     runtime = Runtime(server_url, complete(CONFIG))
     client = runtime.connect()
     books = Books(runtime)
     try:
         entry_id = await client.xadd(runtime.topology.completions, {"type": "x", "data": "{}"})
-        await books.read(client)
+        await client.zadd(runtime.topology.interruptible, {"a": 1, "c": 2})
+        running = await books.read(client, runtime.topology.interruptible, ["a", "b", "c"])
         assert books.ended_id == entry_id.decode()
+        assert running == [True, False, True]
     finally:
         await runtime.aclose()
