@@ -3,8 +3,8 @@
     python -m benchmarks.http [--seconds 6] [--jobs 1000000] [--only hello,single] [--json FILE]
 
 Each part has a bundled server of its own, its append-only file on (everysec), and one gateway
-process. A bare aiohttp application that says hello is measured before and after, and FastAPI with
-redis-py (which validates a job and does one XADD) beside the submits: compare within one run.
+process. Submits one by one take turns with a bare aiohttp application that says hello, and with
+FastAPI and redis-py (which validates a job and does one XADD): compare within one run.
 Needs wrk; makes the environment of FastAPI when it is not there yet. Takes under 3 minutes.
 """
 
@@ -22,7 +22,9 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from streams.connection import connect
 from streams.keys import Partition
 
 CONNECTIONS = 64
+TURNS, ROUNDS = ("hello", "fastapi", "single"), 3
 BULK_LINES, BULK_CONNECTIONS = 1000, 4
 LIST_CONNECTIONS = 8
 EXTRA = "[limits]\nmax_waiting = 1000000000\n"
@@ -90,6 +93,10 @@ def ask(url: str, body: Any = None) -> Any:
             time.sleep(0.05)
 
 
+def _mean(some: Sequence[Figures]) -> Figures:
+    return {name: statistics.mean(each[name] for each in some) for name in some[0]}
+
+
 def _cpu_seconds(pids: Sequence[int]) -> float:
     times = [psutil.Process(pid).cpu_times() for pid in pids]
     return sum(each.user + each.system for each in times)
@@ -101,6 +108,7 @@ class Load:
     def __init__(self, directory: Path, seconds: float) -> None:
         self._directory = directory
         self._seconds = seconds
+        self.turn = seconds / ROUNDS
 
     def run(
         self,
@@ -112,7 +120,7 @@ class Load:
         media_type: str = "application/json",
         pids: Sequence[int],
         connections: int = CONNECTIONS,
-        warm: float = 1.0,
+        seconds: float | None = None,
     ) -> Figures:
         """Requests a second, their latencies, and what CPU time a request takes of the processes
         (`cpu_us`, which tells more on a busy machine). RuntimeError where any went wrong."""
@@ -123,9 +131,9 @@ class Load:
         described = self._directory / "requests"
         described.write_text("\n".join([method, media_type, file, *paths]) + "\n")
         figures: Figures = {}
-        for seconds in (warm, self._seconds):
+        for length in (1.0, seconds or self._seconds):
             before = _cpu_seconds(pids)
-            command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s"]
+            command = ["wrk", "-t1", f"-c{connections}", f"-d{max(1, round(length))}s"]
             command += ["--timeout", "20s"]
             command += ["-s", str(LOAD), f"http://127.0.0.1:{port}", "--", str(described)]
             done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
@@ -144,33 +152,47 @@ class Run:
         self._load = load
         self._jobs = jobs
 
-    def hello(self) -> Figures:
-        port = free_port()
-        process = _process([sys.executable, "-m", "benchmarks.hello", str(port)])
-        try:
-            ask(f"http://127.0.0.1:{port}/")
-            return self._load.run(port, "GET", ["/"], pids=[process.pid])
-        finally:
-            _end(process)
+    async def in_turns(self, names: Sequence[str]) -> dict[str, Figures]:
+        """Those of `TURNS`, one after the other and again: the machine's speed changes by the
+        minute, so that only what was measured side by side can be compared."""
+        measured: dict[str, list[Figures]] = {name: [] for name in names}
+        async with AsyncExitStack() as stack:
+            under_load = {
+                name: await stack.enter_async_context(self._served(name)) for name in names
+            }
+            for _ in range(ROUNDS):
+                for name, load in under_load.items():
+                    measured[name].append(load())
+        return {name: _mean(some) for name, some in measured.items()}
 
-    async def fastapi(self) -> Figures:
-        async with Deployment() as deployment:
-            port = free_port()
-            command = FASTAPI.worker.split()
-            command = [FASTAPI.binary(command[0]), *command[1:], "--port", str(port)]
-            process = _process(command, BENCH_REDIS=deployment.server.url)
-            try:
-                ask(f"http://127.0.0.1:{port}/openapi.json")
-                body = json.dumps(JOB).encode()
-                return self._load.run(port, "POST", ["/jobs"], body=body, pids=[process.pid])
-            finally:
-                _end(process)
-
-    async def single(self) -> Figures:
-        async with Deployment(extra=EXTRA) as deployment:
-            port = _gateway(deployment)
-            body, pids = json.dumps(JOB).encode(), _pids(deployment)
-            return self._load.run(port, "POST", ["/jobs"], body=body, pids=pids)
+    @asynccontextmanager
+    async def _served(self, name: str) -> AsyncIterator[Callable[[], Figures]]:
+        """What puts a server, one of `TURNS`, under load."""
+        port, body = free_port(), json.dumps(JOB).encode()
+        running = partial(self._load.run, seconds=self._load.turn)
+        submitting = partial(running, method="POST", paths=["/jobs"], body=body)
+        async with AsyncExitStack() as stack:
+            if name == "single":
+                deployment = await stack.enter_async_context(Deployment(extra=EXTRA))
+                port = _gateway(deployment)
+                yield partial(submitting, port, pids=_pids(deployment))
+                return
+            variables = {}
+            if name == "hello":
+                command = [sys.executable, "-m", "benchmarks.hello", str(port)]
+                path = "/"
+            else:
+                deployment = await stack.enter_async_context(Deployment())
+                program, *rest = FASTAPI.worker.split()
+                command = [FASTAPI.binary(program), *rest, "--port", str(port)]
+                variables, path = {"BENCH_REDIS": deployment.server.url}, "/openapi.json"
+            process = _process(command, **variables)
+            stack.callback(_end, process)
+            ask(f"http://127.0.0.1:{port}{path}")
+            if name == "hello":
+                yield partial(running, port, method="GET", paths=["/"], pids=[process.pid])
+            else:
+                yield partial(submitting, port, pids=[process.pid])
 
     async def bulk(self) -> Figures:
         lines = [{**JOB, "payload": {**JOB["payload"], "rows": n}} for n in range(BULK_LINES)]  # type: ignore[dict-item]
@@ -291,7 +313,7 @@ def table(measured: dict[str, Figures]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--seconds", type=float, default=6, help="of load")
     parser.add_argument("--jobs", type=int, default=1_000_000, help="on record, for the list")
     parser.add_argument("--only", default="hello,fastapi,single,bulk,show,list")
     parser.add_argument("--json", type=Path)
@@ -304,16 +326,13 @@ def main() -> None:
     measured: dict[str, Figures] = {}
     with tempfile.TemporaryDirectory() as directory:
         run = Run(Load(Path(directory), arguments.seconds), arguments.jobs)
-        hellos = [run.hello()] if "hello" in parts else []
+        turns = [part for part in parts if part in TURNS]
+        if turns:
+            measured |= uvloop.run(run.in_turns(turns))
         for part in parts:
-            if part != "hello":
+            if part not in TURNS:
                 measured[part] = uvloop.run(getattr(run, part)())
-                print(f"{part}: {measured[part]}", file=sys.stderr, flush=True)
-        if hellos:
-            hellos.append(run.hello())
-            measured["hello"] = {
-                name: statistics.mean(each[name] for each in hellos) for name in hellos[0]
-            }
+            print(f"{part}: {measured[part]}", file=sys.stderr, flush=True)
     print(table(measured))
     if arguments.json:
         arguments.json.write_text(json.dumps(measured))
