@@ -167,6 +167,16 @@ def test_a_decision_that_the_simulation_does_not_make_is_named() -> None:
     assert found.recorded.reason == "on a whim"
 
 
+def test_reviews_say_which_ends_were_known_to_a_look_that_decided_nothing() -> None:
+    messages = run()
+    before, after = START + HOUR + 2000, START + 4 * HOUR
+    started, ended = messages[-2].entry_id, messages[-1].entry_id
+    reviews = [JobsReviewed(intensity_id="2", running=[(before - 1, before, before + 9)])]
+    reviews += [JobsReviewed(intensity_id="3", ended=[(before, started), (after, ended)])]
+    messages += [message(after + 1000, review) for review in reviews]
+    assert read(messages, CLOCK, CONFIG).timing.books == [(before, 0), (after, 1)]
+
+
 def test_what_failed_or_is_not_done_cannot_be_compared() -> None:
     with pytest.raises(NotComparable, match="attempt 1 failed: e"):
         read(run(JobFailed), CLOCK, CONFIG)
