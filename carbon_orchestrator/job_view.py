@@ -9,7 +9,7 @@ import msgspec
 
 from carbon_orchestrator.clock import rfc3339
 from carbon_orchestrator.events import Pool, Spec, Urgency
-from carbon_orchestrator.lifecycle import TERMINAL
+from carbon_orchestrator.lifecycle import TERMINAL, State
 
 _spec = msgspec.json.Decoder(Spec).decode
 _decode = msgspec.json.Decoder().decode
@@ -42,25 +42,31 @@ class _Begun(msgspec.Struct):
 _said = msgspec.json.Decoder(_Said).decode
 _planned = msgspec.json.Decoder(_Planned).decode
 _begun = msgspec.json.Decoder(_Begun).decode
-#: The fields of a record that `summary` needs, in order; absent ones are None or empty.
-SUMMARY_FIELDS = (
-    *("state", "spec", "attempt", "pool", "plan", "reason", "energy_mj", "emissions_ug"),
-    "ended_at",
-)
-_SUMMARY_FIELDS = [each.encode() for each in SUMMARY_FIELDS]
+#: What a list shows of every job's record, in this order, and what besides of those that were
+#: tried or are over: waiting jobs have none of it, and asking for it takes a third longer.
+FIRST_FIELDS = ("state", "attempt", "spec", "plan")
+LATER_FIELDS = ("pool", "reason", "energy_mj", "emissions_ug", "ended_at")
+#: The states in which a job without an attempt has none of the LATER_FIELDS.
+UNTRIED: tuple[State, ...] = ("submitted", "deferred")
+_LATER_FIELDS = [each.encode() for each in LATER_FIELDS]
+_NONE_LATER = (None,) * (len(LATER_FIELDS) + 1)
 
 
-def summary(job_id: str, row: Sequence[Any], started: bytes | None = None) -> dict[str, Any] | None:
-    """One line of a list of jobs, from the SUMMARY_FIELDS of its record and the `N.started` of its
-    latest attempt; None if there is none."""
-    record = dict(zip(_SUMMARY_FIELDS, row, strict=True))
-    return _head(job_id, record, _said(record[b"spec"]), started) if record[b"state"] else None
+def summary(
+    job_id: str, first: Sequence[Any], later: Sequence[bytes | None] | None
+) -> dict[str, Any]:
+    """One line of a list of jobs, from the FIRST_FIELDS of its record and `later`: its LATER_FIELDS
+    and the `N.started` of its latest attempt, None where there are none."""
+    state, attempt, spec, plan = first
+    return _head(job_id, state, attempt, _said(spec), plan, later or _NONE_LATER)
 
 
 def details(job_id: str, record: Mapping[bytes, bytes]) -> dict[str, Any]:
     """All there is to say of a job: state, timeline with reasons, energy and emissions."""
     spec = _spec(record[b"spec"])
-    job = _head(job_id, record, spec, record.get(_of(int(record.get(b"attempt", 0)), b"started")))
+    get, attempt = record.get, record.get(b"attempt")
+    later = [*map(get, _LATER_FIELDS), get(_of(int(attempt or 0), b"started"))]
+    job = _head(job_id, record[b"state"], attempt, spec, get(b"plan"), later)
     job["payload"] = spec.payload
     job["labels"] = spec.labels
     job["interruptible"] = spec.interruptible
@@ -100,12 +106,16 @@ def _dispatched(record: Mapping[bytes, bytes]) -> dict[str, Any] | None:
 
 
 def _head(
-    job_id: str, record: Mapping[bytes, bytes], spec: Spec | _Said, started: bytes | None
+    job_id: str,
+    raw_state: bytes,
+    attempt: bytes | None,
+    spec: Spec | _Said,
+    plan: bytes | None,
+    later: Sequence[bytes | None],
 ) -> dict[str, Any]:
-    get = record.get
-    state = record[b"state"].decode()
+    pool, reason, energy, emissions, ended_at, started = later
+    state = raw_state.decode()
     over = state in TERMINAL
-    attempt, pool, ended_at = get(b"attempt"), get(b"pool"), get(b"ended_at") if over else None
     job: dict[str, Any] = {
         "id": job_id,
         "state": state,
@@ -117,21 +127,21 @@ def _head(
         "attempts": int(attempt) if attempt else 0,
         "pool": pool.decode() if pool else None,
         "started_at": rfc3339(_begun(started).at) if started else None,
-        "finished_at": rfc3339(int(ended_at)) if ended_at else None,
+        "finished_at": rfc3339(int(ended_at)) if over and ended_at else None,
     }
-    if state == "deferred" and (planned := get(b"plan")):
-        plan = _planned(planned)
-        job["planned_start"] = rfc3339(plan.start)
-        if plan.latest_start is not None:
-            job["latest_start"] = rfc3339(plan.latest_start)
-        job["planned_pool"] = plan.pool
-        job["planned_zone"] = plan.zone
-        job["reason"] = plan.reason
-    if over and (reason := get(b"reason")):
+    if plan and state == "deferred":
+        planned = _planned(plan)
+        job["planned_start"] = rfc3339(planned.start)
+        if planned.latest_start is not None:
+            job["latest_start"] = rfc3339(planned.latest_start)
+        job["planned_pool"] = planned.pool
+        job["planned_zone"] = planned.zone
+        job["reason"] = planned.reason
+    if over and reason:
         job["reason"] = reason.decode("utf-8", "replace")
-    if (energy := get(b"energy_mj")) or state == "completed":
+    if energy or state == "completed":
         job["energy_mj"] = int(energy or 0)
-        job["emissions_ug"] = int(get(b"emissions_ug") or 0)
+        job["emissions_ug"] = int(emissions or 0)
     return job
 
 

@@ -16,7 +16,7 @@ from carbon_orchestrator.gateway.door.keyring import create_key
 from carbon_orchestrator.gateway.door.keys import ApiKey
 from carbon_orchestrator.gateway.lookup import listing
 from carbon_orchestrator.gateway.lookup.cursors import Place, between
-from carbon_orchestrator.lifecycle import TERMINAL
+from carbon_orchestrator.lifecycle import STATES, TERMINAL
 from carbon_orchestrator.submission import new_job_id
 from streams.commit import Committer
 from streams.connection import connect
@@ -220,6 +220,47 @@ async def test_started_and_finished_are_told_of_the_latest_attempt(deploy: Deplo
     assert by_id[held]["started_at"] is not None
     assert by_id[held]["finished_at"] is None
     house.release()
+
+
+async def test_a_line_says_what_the_job_says_in_every_state(deploy: Deploy) -> None:
+    house = deploy()
+    await house.gateway()
+    plan = {"at": BASE, "start": BASE + 60_000, "pool": "eco", "reason": "greener later"}
+    ended = {"reason": "broke", "ended_at": BASE + 9}
+    tried = {"pool": "fast", "energy_mj": 7, "emissions_ug": 8}
+    made: list[str] = []
+    for state in STATES:
+        for attempt in (0, 2):
+            [job_id] = await put(house, state, BASE)
+            fields: dict[str, Any] = dict(ended) if state in TERMINAL else {}
+            if state == "deferred":
+                fields["plan"] = msgspec.json.encode(plan)
+            if attempt:
+                fields |= {**tried, "attempt": attempt}
+                fields["2.started"] = msgspec.json.encode({"at": BASE + 5, "worker": "w"})
+            if fields:
+                await house.redis.hset(house.topology.record(job_id), mapping=fields)
+            made.append(job_id)
+    [lines] = await pages(house, "limit=500")
+    assert sorted(line["id"] for line in lines) == sorted(made)
+    for line in lines:
+        whole = await house.job(line["id"])
+        line.pop("progress", None)
+        assert line == {name: whole[name] for name in line}
+        if line["attempts"]:
+            assert (line["pool"], line["energy_mj"], line["emissions_ug"]) == ("fast", 7, 8)
+            assert line["started_at"] == rfc3339(BASE + 5)
+        if line["state"] in TERMINAL:
+            assert (line["reason"], line["finished_at"]) == ("broke", rfc3339(BASE + 9))
+
+
+async def test_what_is_gone_takes_no_room_on_a_page(deploy: Deploy) -> None:
+    house = deploy()
+    await house.gateway()
+    jobs = await put(house, "completed", BASE, 6, ended_at=BASE + 9)
+    await house.redis.delete(*(house.topology.record(each) for each in jobs[::2]))
+    answer = await house.http("GET", "/jobs?limit=3")
+    assert sorted(job["id"] for job in answer.body["jobs"]) == sorted(jobs[1::2])
 
 
 async def test_a_cancelled_job_stays_where_it_was_submitted(deploy: Deploy) -> None:

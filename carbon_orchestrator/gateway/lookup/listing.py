@@ -16,7 +16,7 @@ from carbon_orchestrator.gateway.lookup.cursors import Place, between
 from carbon_orchestrator.gateway.lookup.job_query import BadQuery, JobQuery, job_query
 from carbon_orchestrator.gateway.lookup.running import Running
 from carbon_orchestrator.gateway.problems import answer, problem
-from carbon_orchestrator.job_view import SUMMARY_FIELDS, summary
+from carbon_orchestrator.job_view import FIRST_FIELDS, LATER_FIELDS, UNTRIED, summary
 from carbon_orchestrator.lifecycle import STATES
 from carbon_orchestrator.topology import Topology
 from streams.scripts import Script
@@ -26,6 +26,8 @@ _LISTING = Script("listing", "carbon_orchestrator.gateway.lookup")
 _SLICE_MS = 4
 #: After which a page is given as far as it is; seconds.
 _PATIENCE = 0.25
+#: What is returned of one job: score, id, and fields of its record.
+_WIDTH = 2 + len(FIRST_FIELDS) + 1
 
 
 class Found(NamedTuple):
@@ -71,9 +73,12 @@ class Listing:
         keys = [topology.wake] if by_plan else [topology.index(each) for each in states]
         question: dict[str, Any] = {
             **filters.question(),
-            "fields": SUMMARY_FIELDS,
+            "first": FIRST_FIELDS,
+            "later": LATER_FIELDS,
+            "untried": UNTRIED,
             "ms": _SLICE_MS,
         }
+        said = filters.in_spec
         shown: list[tuple[Place, dict[str, Any]]] = []
         after, until = query.after, time.monotonic() + _PATIENCE
         while True:
@@ -84,10 +89,11 @@ class Listing:
             async with self._turn if filters.searched else nullcontext():
                 reply = await _LISTING(self._redis, keys, arguments)
             rows, last, following = reply
-            for score, job_id, fields, started in rows:
-                job = summary(job_id.decode(), fields, started)
-                if job is not None and filters.allow(job):
-                    shown.append(((int(score), job_id.decode()), job))
+            for score, raw_id, *first, later in zip(*[iter(rows)] * _WIDTH, strict=True):
+                job_id = raw_id.decode()
+                job = summary(job_id, first, later)
+                if not said or filters.allow(job):
+                    shown.append(((int(score), job_id), job))
             if last is None or following is None:
                 return Found(shown, None)
             after = between(_place(last), _place(following), descending=filters.descending)

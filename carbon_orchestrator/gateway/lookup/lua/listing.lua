@@ -3,13 +3,16 @@
 -- ARGV[1]  what the ids' records are named by, before the id
 -- ARGV[2]  JSON: `descending`; `after`, [score, id] to go on behind, if any; `least` and `most`, the
 --          scores between which it looks, both included, if any; `limit`, of jobs; `ms`, of
---          processor time that it may take; `fields` of the records to return, `attempt` among
---          them; `record`, the values that fields must have, any of a list; `spec`, a list of
---          {field, default, values, said}: likewise of the JSON object in the field `spec`, where
---          the default may be left out; any of the texts in `said` is in it where a value is
---          wanted that is not the default
--- returns  a list of {score, id, values of the fields, the attempt's start}, then {score, id} of
---          the last job that was looked at or nil, and of the one after it or nil if there is none
+--          processor time that it may take; `first`, the fields of a record to return, of which
+--          the first two are `state` and `attempt`; `later`, those to return besides, but of jobs
+--          without an attempt that are in one of the states `untried`; `record`, the values that
+--          fields must have, any of a list; `spec`, a list of {field, default, values, said}:
+--          likewise of the JSON object in the field `spec`, where the default may be left out; any
+--          of the texts in `said` is in it where a value is wanted that is not the default
+-- returns  of each job its score, its id, the values of `first`, and a list of those of `later` and
+--          the attempt's start, or nil, all jobs in one list (a list of lists takes a third longer
+--          to return); then {score, id} of the last job that was looked at or nil, and of the one
+--          after it or nil if there is none
 -- The records, of the same slot as the sets, are not among KEYS: which these are is only known here.
 local TURN = 16
 local prefix, query = ARGV[1], cjson.decode(ARGV[2])
@@ -63,7 +66,8 @@ local function first(key)
   return 0
 end
 
--- Each set is read by the chunk; its head is the next job of it, nil at the end.
+-- Each set is read by the chunk; its head is the next job of it, nil at the end. `told`: its score
+-- in the server's words.
 local sets = {}
 local function advance(set)
   set.at = set.at + 2
@@ -71,7 +75,8 @@ local function advance(set)
     set.rows, set.at = range(set.key, set.next, set.next + chunk - 1), 1
     set.next = set.next + chunk
   end
-  set.id, set.score = set.rows[set.at], tonumber(set.rows[set.at + 1])
+  set.id, set.told = set.rows[set.at], set.rows[set.at + 1]
+  set.score = tonumber(set.told)
   if set.id and ((least and set.score < least) or (most and set.score > most)) then set.id = nil end
 end
 for i, key in ipairs(KEYS) do
@@ -126,23 +131,37 @@ local function matches(key)
   return true
 end
 
-local attempt_at
-for i, field in ipairs(query.fields) do
-  if field == 'attempt' then attempt_at = i end
+local untried = {}
+for _, state in ipairs(query.untried) do untried[state] = true end
+
+-- Puts what is to be returned of a job behind what was found, if it is one that is looked for;
+-- whether it was.
+local found, first_fields, later_fields = {}, query.first, query.later
+local started_at = #later_fields + 1
+local function show(told, id)
+  local key = prefix .. id
+  if searched and not matches(key) then return false end
+  local values = redis.call('HMGET', key, unpack(first_fields))
+  local state, attempt, n = values[1], values[2], #found
+  if not state then return false end
+  found[n + 1], found[n + 2], n = told, id, n + 2
+  for i = 1, #first_fields do found[n + i] = values[i] end
+  if attempt or not untried[state] then
+    later_fields[started_at] = (attempt or '') .. '.started'
+    values = redis.call('HMGET', key, unpack(later_fields))
+  else
+    values = false
+  end
+  found[n + #first_fields + 1] = values
+  return true
 end
 
-local found, looked, set, score, id = {}, 0, head(), nil, nil
-while set and #found < query.limit do
+local count, looked, set, told, id = 0, 0, head(), nil, nil
+while set and count < query.limit do
   if looked % TURN == 0 and looked > 0 and (os.clock() - began) * 1000 > query.ms then break end
-  looked, score, id = looked + 1, set.score, set.id
-  local key = prefix .. id
-  if matches(key) then
-    local values = redis.call('HMGET', key, unpack(query.fields))
-    local attempt = values[attempt_at]
-    local started = attempt and redis.call('HGET', key, attempt .. '.started')
-    found[#found + 1] = {text(score), id, values, started or ''}
-  end
+  looked, told, id = looked + 1, set.told, set.id
+  if show(told, id) then count = count + 1 end
   advance(set)
   set = head()
 end
-return {found, id and {text(score), id} or false, set and {text(set.score), set.id} or false}
+return {found, id and {told, id} or false, set and {set.told, set.id} or false}
