@@ -18,7 +18,7 @@ from streams.keys import Partition
 from streams.testing import until
 
 TOPOLOGY = Topology(Partition("carbon", 0))
-LINES = 5000
+LINES = 10_000
 
 
 def body(keyed: bool) -> bytes:
