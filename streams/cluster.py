@@ -14,8 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from redis import exceptions as redis_errors
-from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection, parse_url
+from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.crc import key_slot
+
+from streams.packing import Encrypted, Plain
 
 SCHEMES = {"redis+cluster": "redis", "rediss+cluster": "rediss"}
 #: What a node that does not answer may hold up a search for the one with the slot.
@@ -87,10 +89,10 @@ async def _ask(
     ]
 
 
-class ToSlot(Connection):
+class ToSlot(Plain):
     """A connection to the node that has a slot."""
 
-    plain: type[AbstractConnection] = Connection
+    plain: type[AbstractConnection] = Plain
 
     def __init__(self, *, slot: Slot, **options: Any) -> None:
         super().__init__(**options)
@@ -112,7 +114,7 @@ class ToSlot(Connection):
             raise redis_errors.ConnectionError(f"{self.host}:{self.port} says {error}") from error
 
 
-class ToSlotEncrypted(ToSlot, SSLConnection):
+class ToSlotEncrypted(ToSlot, Encrypted):
     """The same, over TLS."""
 
-    plain = SSLConnection
+    plain = Encrypted

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 
 from streams import cluster
 from streams.errors import Refused
+from streams.packing import Encrypted, Packing, Plain
 from streams.refusals import refusal
 
 #: A command that takes longer is taken for lost. Blocking reads must stay well below it.
@@ -97,11 +98,12 @@ def connect(url: str, *, timeout: float = SOCKET_TIMEOUT, partition: int = 0) ->
 
 def _pool(url: str, partition: int, **options: Any) -> ConnectionPool:
     nodes = cluster.nodes(url)
-    if not nodes:
-        return ConnectionPool.from_url(url, **options)
-    pool = ConnectionPool.from_url(nodes[0], **options, slot=cluster.Slot(nodes, partition))
-    encrypted = issubclass(pool.connection_class, SSLConnection)
-    pool.connection_class = cluster.ToSlotEncrypted if encrypted else cluster.ToSlot
+    kinds: tuple[type[Packing], type[Packing]] = Plain, Encrypted
+    if nodes:
+        url, options["slot"] = nodes[0], cluster.Slot(nodes, partition)
+        kinds = cluster.ToSlot, cluster.ToSlotEncrypted
+    pool = ConnectionPool.from_url(url, **options)
+    pool.connection_class = kinds[issubclass(pool.connection_class, SSLConnection)]
     return pool
 
 
