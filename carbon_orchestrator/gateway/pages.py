@@ -6,7 +6,7 @@ import asyncio
 import gzip
 import re
 from collections.abc import Mapping
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +88,7 @@ _files: dict[Path, _File] = {}
 def _read(path: Path) -> _File:
     modified, body = path.stat().st_mtime_ns, path.read_bytes()
     # Weak, for it stays the same when the body is compressed.
-    tag = f'W/"{blake2b(body, digest_size=9).hexdigest()}"'
+    tag = f'W/"{sha256(body, usedforsecurity=False).hexdigest()[:18]}"'
     return _File(modified, body, gzip.compress(body, mtime=0), tag)
 
 
