@@ -93,7 +93,7 @@ async def test_every_provider_is_dead_from_the_start(
 @pytest.mark.parametrize("policy", ["threshold", "greenest_slots"])
 async def test_the_signal_dies_in_the_middle(deploy: Deploy, policy: str) -> None:
     """What is expected from then on is our own forecast, and deadlines are kept by it."""
-    house = deploy(policy=policy, margin=1.0, greenest=GreenestConfig(min_saving=0))
+    house = deploy(policy=policy, margin=2.0, greenest=GreenestConfig(min_saving=0))
     start = wall_ms() // DAY * DAY
     clock = GridClock(wall_ms(), start, SPEED, "scripted")
     await house.redis.hset(house.topology.clock, mapping=clock.fields())

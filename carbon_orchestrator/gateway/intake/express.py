@@ -81,7 +81,7 @@ class Express:
 
     def _read(self, text: bytes) -> Head | None:
         head = self._head(text)
-        if head is None or head.key is head.trace is None:
+        if head is None or (head.key is None and head.trace is None):
             if len(self._heads) >= _HEADS:
                 self._heads.clear()
             self._heads[text] = head
