@@ -39,6 +39,7 @@ from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.topology import Topology
 from streams.connection import connect
 from streams.keys import Partition
+from streams.testing import until
 
 CONNECTIONS = 64
 TURNS, ROUNDS = ("hello", "fastapi", "single"), 3
@@ -251,6 +252,13 @@ async def _million(deployment: Deployment, job_id: str, jobs: int) -> None:
             index, prefix = TOPOLOGY.index("deferred"), TOPOLOGY.record("")
             count = min(20_000, jobs - first)
             await redis.eval(MULTIPLY, 2, record, index, count, first, prefix, now)  # type: ignore[misc]
+        # So much at once makes the server write its file anew, on the core that is to be measured.
+        await until(lambda: _at_rest(redis), 120)
+
+
+async def _at_rest(redis: Any) -> bool:
+    told = await redis.info("persistence")
+    return not (told["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"])
 
 
 def _gateway(deployment: Deployment) -> int:
