@@ -35,7 +35,7 @@ class House(Deployment):
         self.plan = plan
         self.replica: EmbeddedServer | None = None
         self.exits: list[str] = []  # who ended although nobody ended it
-        self.http = free_port()
+        self.http = 0
         self.archive = self.directory / "archive"
         # A file over its limit is an error to the server, as a full disk is, not its end.
         program = self.directory / "server.sh"
@@ -97,6 +97,7 @@ class House(Deployment):
         plan, csv = self.plan, self.directory / "trace.csv"
         trace(csv, 2 + math.ceil((plan.seconds + plan.patience) * plan.speed / 86_400))
         speed = f"{plan.speed:g}"
+        self.http = free_port()  # now that the servers have theirs
         self.start("signal", "signal", "--signal", f"csv:{csv}", "--speed", speed)
         self.start("gateway", "gateway", "--port", str(self.http))
         for name in ("router-1", "router-2", "accounting-1", "accounting-2"):
