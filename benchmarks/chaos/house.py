@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import anyio
@@ -35,7 +36,6 @@ class House(Deployment):
         self.plan = plan
         self.replica: EmbeddedServer | None = None
         self.exits: list[str] = []  # who ended although nobody ended it
-        self.http = 0
         self.archive = self.directory / "archive"
         # A file over its limit is an error to the server, as a full disk is, not its end.
         program = self.directory / "server.sh"
@@ -70,6 +70,11 @@ class House(Deployment):
             await self.replica.stop()
         await self.network.close()
 
+    @cached_property
+    def http(self) -> int:
+        """The gateway's port, chosen when first asked for: the servers have theirs by then."""
+        return free_port()
+
     @property
     def replicated(self) -> bool:
         return "failover" in self.plan.faults or self.plan.durability == "replica"
@@ -97,7 +102,6 @@ class House(Deployment):
         plan, csv = self.plan, self.directory / "trace.csv"
         trace(csv, 2 + math.ceil((plan.seconds + plan.patience) * plan.speed / 86_400))
         speed = f"{plan.speed:g}"
-        self.http = free_port()  # now that the servers have theirs
         self.start("signal", "signal", "--signal", f"csv:{csv}", "--speed", speed)
         self.start("gateway", "gateway", "--port", str(self.http))
         for name in ("router-1", "router-2", "accounting-1", "accounting-2"):
