@@ -128,8 +128,9 @@ async def test_a_body_has_to_arrive_at_some_rate(deploy: Deploy) -> None:
 async def test_one_who_does_not_read_the_answer_is_cut_off(deploy: Deploy) -> None:
     house = deploy(limits=QUICK)
     await house.gateway()
-    for number in range(300):
-        await house.post("quick", labels={"n": str(number), "x": "y" * 250})
+    line = b'{"type":"quick","labels":{"x":"%b"}}\n' % (b"y" * 250)
+    headers = {"Content-Type": "application/x-ndjson"}
+    assert (await house.http("POST", "/jobs", data=line * 300, headers=headers)).status == 202
     ask = b"GET /jobs?limit=500 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
     async with client(house) as deaf:
         deaf.writer.transport.pause_reading()  # type: ignore[attr-defined]
