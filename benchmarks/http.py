@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -38,6 +37,7 @@ from benchmarks.peers.install import install
 from carbon_orchestrator.clock import wall_ms
 from carbon_orchestrator.topology import Topology
 from streams.connection import connect
+from streams.embedded import free_port
 from streams.keys import Partition
 from streams.testing import until
 
@@ -68,12 +68,6 @@ end
 """
 
 Figures = dict[str, float]
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def ask(url: str, body: Any = None) -> Any:

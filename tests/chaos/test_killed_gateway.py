@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 
 from benchmarks.deployment import Deployment
-from benchmarks.http import free_port
 from carbon_orchestrator.topology import CODEC, Topology
 from streams.connection import connect
+from streams.embedded import free_port
 from streams.keys import Partition
 from streams.testing import until
 
